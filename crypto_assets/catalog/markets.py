@@ -1,0 +1,126 @@
+"""The market catalogue: which market of which venue is collected, and over which days.
+
+Grain: one `Listing` per venue and market. The file format is in `markets.yaml` beside this module;
+a folder given by the setting `CATALOG` replaces the packaged files.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Annotated, Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+
+from crypto_assets.errors import CatalogError
+
+PACKAGED = Path(__file__).parent
+
+# pydantic's URL-free subset: what may stand in a folder name and in a venue's request.
+_MarketName = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$")]
+_Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")]
+_Venue = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+    market: _MarketName
+    symbol: _Symbol
+    since: date
+    until: date | None = Field(default=None)
+
+
+_FILE = TypeAdapter(dict[_Venue, list[_Entry]])
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """One market at one venue: `market` is BASE-QUOTE, `symbol` is the venue's own name.
+
+    `since` and `until` are UTC days, both inclusive; `until` is None while the market is listed.
+    """
+
+    venue: str
+    market: str
+    symbol: str
+    since: date
+    until: date | None = None
+
+    def is_listed_on(self, day: date) -> bool:
+        """Whether the venue had this market on a UTC day."""
+        return self.since <= day and (self.until is None or day <= self.until)
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """All listings, in the order of the file."""
+
+    listings: tuple[Listing, ...]
+
+    @property
+    def venues(self) -> tuple[str, ...]:
+        """Venue names in the order of the file."""
+        return tuple(dict.fromkeys(listing.venue for listing in self.listings))
+
+    def of_venue(self, venue: str) -> tuple[Listing, ...]:
+        """Listings of a venue; raises CatalogError for a venue that is not in the catalogue."""
+        found = tuple(listing for listing in self.listings if listing.venue == venue)
+        if not found:
+            raise CatalogError(
+                f"venue {venue!r} is not in markets.yaml; it lists: {', '.join(self.venues)}"
+            )
+        return found
+
+
+def load_catalog(folder: Path | None = None) -> Catalog:
+    """Read and check `markets.yaml` in a folder (default: the packaged one).
+
+    Raises CatalogError naming the file and every entry that is wrong.
+    """
+    path = (folder or PACKAGED) / "markets.yaml"
+    try:
+        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise CatalogError(
+            f"cannot read the catalogue {path}: {error.strerror}; "
+            "set CRYPTO_ASSETS_CATALOG to a folder that holds markets.yaml, or unset it"
+        ) from error
+    except yaml.YAMLError as error:
+        raise CatalogError(f"{path} is not valid YAML: {error}") from error
+    try:
+        entries = _FILE.validate_python(raw)
+    except ValidationError as error:
+        lines = "; ".join(
+            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise CatalogError(
+            f"{path}: {lines}. An entry looks like "
+            "{market: BTC-USDT, symbol: BTCUSDT, since: 2017-08-17}"
+        ) from error
+    listings = tuple(
+        Listing(venue, entry.market, entry.symbol, entry.since, entry.until)
+        for venue, of_venue in entries.items()
+        for entry in of_venue
+    )
+    _check(path, listings)
+    return Catalog(listings)
+
+
+def _check(path: Path, listings: tuple[Listing, ...]) -> None:
+    for field in ("market", "symbol"):
+        seen: set[tuple[str, str]] = set()
+        for listing in listings:
+            key = (listing.venue, getattr(listing, field))
+            if key in seen:
+                raise CatalogError(f"{path}: {listing.venue} lists {field} {key[1]} twice")
+            seen.add(key)
+    for listing in listings:
+        if listing.until is not None and listing.until < listing.since:
+            raise CatalogError(
+                f"{path}: {listing.venue} {listing.market} ends ({listing.until}) "
+                f"before it starts ({listing.since})"
+            )

@@ -1,0 +1,79 @@
+"""Settings: the only place that reads the environment (prefix CRYPTO_ASSETS_, `.env` read too).
+
+What each setting means is in its description; README.md lists those a user meets.
+"""
+
+from __future__ import annotations
+
+import os
+from enum import StrEnum
+from functools import cached_property
+from pathlib import Path
+
+from pydantic import Field, SecretStr, ValidationError
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from crypto_assets.errors import SettingsError
+
+PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+
+class Profile(StrEnum):
+    """Where data comes from: the embedded sandbox, or the real sources."""
+
+    SANDBOX = "sandbox"
+    LIVE = "live"
+
+
+class Settings(BaseSettings):
+    """All settings, typed and checked; `load_settings` builds one and names what is wrong."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="CRYPTO_ASSETS_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    profile: Profile = Field(Profile.SANDBOX, description="sandbox (offline, default) or live")
+    data_dir: Path = Field(PROJECT_ROOT / "data", description="where all data is kept")
+    catalog: Path | None = Field(None, description="folder that replaces the packaged catalogue")
+
+    binance_archive_url: str = Field(
+        "https://data.binance.vision", description="root of the Binance public archive"
+    )
+    binance_rest_url: str = Field(
+        "https://api.binance.com", description="Binance REST, used for what the archive lacks"
+    )
+    binance_api_key: SecretStr | None = Field(
+        None, description="sent as X-MBX-APIKEY if set; market data needs none"
+    )
+
+    fetch_workers: int = Field(
+        4, ge=1, le=32, description="partitions of one asset fetched at the same time"
+    )
+    max_partitions_per_run: int = Field(
+        31, ge=1, le=366, description="days that one run may hold, so that a retry stays cheap"
+    )
+    sandbox_faults: str = Field(
+        "", description="comma-separated fault names switched on in the sandbox"
+    )
+
+    @cached_property
+    def home(self) -> Path:
+        """`<data_dir>/<profile>`, absolute: everything that one profile owns."""
+        return self.data_dir.absolute() / self.profile.value
+
+
+def load_settings() -> Settings:
+    """Read the environment; raises SettingsError naming every variable that is wrong."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = "; ".join(
+            f"CRYPTO_ASSETS_{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
+            for item in error.errors()
+        )
+        raise SettingsError(f"wrong settings: {lines}") from error
+
+
+def export_to_dbt(settings: Settings) -> None:
+    """Tell dbt, which reads only the environment, where the warehouse of these settings is."""
+    os.environ["CRYPTO_ASSETS_WAREHOUSE"] = str(settings.home / "warehouse.duckdb")
