@@ -1,0 +1,1 @@
+{{ candles_from_candles(ref('ohlcv_4h'), '1 day') }}

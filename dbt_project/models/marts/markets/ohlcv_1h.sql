@@ -1,0 +1,1 @@
+{{ candles_from_candles(ref('ohlcv_15m'), '1 hour') }}

@@ -1,0 +1,158 @@
+"""A tiny warehouse with hand-made raw tables, and the real dbt project run on it in-process."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import date, datetime
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pytest
+from dbt.cli.main import dbtRunner, dbtRunnerResult
+from dbt.contracts.graph.manifest import Manifest
+
+PROJECT = Path(__file__).parents[2] / "dbt_project"
+
+RAW_TABLES = """
+create schema raw;
+create table raw.binance_trades (
+    market varchar, date date, id bigint, price decimal(18,8), qty decimal(28,8),
+    quote_qty decimal(28,8), time timestamp, is_buyer_maker boolean, is_best_match boolean
+);
+create table raw.binance_klines (
+    market varchar, date date, open_time timestamp, open decimal(18,8), high decimal(18,8),
+    low decimal(18,8), close decimal(18,8), volume decimal(28,8), close_time timestamp,
+    quote_volume decimal(28,8), count bigint, taker_buy_volume decimal(28,8),
+    taker_buy_quote_volume decimal(28,8)
+);
+create table raw.proofs (
+    dataset varchar, partition varchar, market varchar, venue varchar, status varchar,
+    row_count bigint, source_row_count bigint, first_id bigint, last_id bigint,
+    first_at timestamp, last_at timestamp, id_rule varchar, gap_count bigint,
+    duplicate_count bigint, content_digest varchar,
+    source struct(url varchar, etag varchar, sha256 varchar, bytes bigint)[],
+    checks map(varchar, varchar),
+    gaps struct(started_at timestamp, ended_at timestamp, reason varchar, evidence varchar)[],
+    code_version varchar, fetched_at timestamp, file varchar
+);
+create table raw.check_results (
+    suite varchar, asset varchar, partition varchar, expectation varchar, passed boolean,
+    severity varchar, blocking boolean, observed varchar, unexpected_count bigint,
+    evaluated_at timestamp, run_id varchar
+);
+"""
+
+
+@dataclass(frozen=True)
+class Trade:
+    """One row of raw.binance_trades; `quote` is what the venue says, price x qty unless given."""
+
+    id: int
+    at: datetime
+    price: Decimal
+    qty: Decimal
+    is_buyer_maker: bool = False
+    market: str = "BTC-USDT"
+    quote: Decimal | None = None
+
+    @property
+    def quote_qty(self) -> Decimal:
+        return self.price * self.qty if self.quote is None else self.quote
+
+
+@dataclass(frozen=True)
+class Gap:
+    """One entry of a proof's `gaps`."""
+
+    started_at: datetime
+    ended_at: datetime
+    reason: str
+
+
+class Warehouse:
+    """One database file; every call opens and closes it, as the pipeline does."""
+
+    def __init__(self, path: Path, manifest: Manifest) -> None:
+        self.path = path
+        self._manifest = manifest
+        path.parent.mkdir(exist_ok=True)
+        with duckdb.connect(path) as connection:
+            connection.execute(RAW_TABLES)
+
+    def query(self, sql: str) -> list[tuple[Any, ...]]:
+        with duckdb.connect(self.path) as connection:
+            return connection.execute(sql).fetchall()
+
+    def add_trades(self, trades: Iterable[Trade]) -> None:
+        rows = [
+            (t.market, t.at.date(), t.id, t.price, t.qty, t.quote_qty, t.at, t.is_buyer_maker)
+            for t in trades
+        ]
+        with duckdb.connect(self.path) as connection:
+            connection.begin()
+            connection.executemany(
+                "insert into raw.binance_trades values (?, ?, ?, ?, ?, ?, ?, ?, true)", rows
+            )
+            connection.commit()
+
+    def add_proof(
+        self,
+        dataset: str,
+        day: date,
+        market: str = "BTC-USDT",
+        status: str = "complete",
+        gaps: Iterable[Gap] = (),
+    ) -> None:
+        with duckdb.connect(self.path) as connection:
+            connection.execute(
+                """
+                insert into raw.proofs by name
+                select ? as dataset, ? as partition, ? as market, 'binance' as venue, ? as status,
+                    1 as row_count, 'digest' as content_digest
+                """,
+                [dataset, day.isoformat(), market, status],
+            )
+            for gap in gaps:
+                connection.execute(
+                    """
+                    update raw.proofs set gaps = list_append(gaps, {
+                        'started_at': ?, 'ended_at': ?, 'reason': ?, 'evidence': 'no kline'
+                    })
+                    where dataset = ? and partition = ? and market = ?
+                    """,
+                    [gap.started_at, gap.ended_at, gap.reason, dataset, day.isoformat(), market],
+                )
+
+    def dbt(self, *arguments: str) -> dbtRunnerResult:
+        """Run a dbt command; parsing is done once for the whole session."""
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setenv("CRYPTO_ASSETS_WAREHOUSE", str(self.path))
+            return dbtRunner(manifest=self._manifest).invoke(list(arguments))
+
+    def build(
+        self,
+        first: date | None = None,
+        last: date | None = None,
+        *arguments: str,
+        command: str = "run",
+    ) -> dbtRunnerResult:
+        """Rebuild the days from `first` to `last` (default: `first` alone; without: every day)."""
+        if first is not None:
+            window = {"from_day": str(first), "to_day": str(last or first)}
+            arguments = ("--vars", json.dumps(window), *arguments)
+        return self.dbt(command, *arguments)
+
+    def must_build(self, *arguments: Any) -> None:
+        result = self.build(*arguments)
+        assert result.success, messages(result)
+
+
+def messages(result: dbtRunnerResult) -> str:
+    """Why a dbt command failed."""
+    if result.exception is not None:
+        return str(result.exception)
+    return "\n".join(f"{node.node.name}: {node.message}" for node in result.result)  # type: ignore[union-attr]

@@ -1,0 +1,99 @@
+"""What the project promises without data: names, contracts, documentation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from dbt.contracts.graph.manifest import Manifest
+from dbt.contracts.graph.nodes import ModelNode
+
+CANDLE_COLUMNS = [
+    "venue",
+    "market",
+    "opened_at",
+    "open",
+    "high",
+    "low",
+    "close",
+    "volume",
+    "quote_volume",
+    "vwap",
+    "trade_count",
+    "taker_buy_volume",
+    "taker_buy_quote_volume",
+    "first_trade_id",
+    "last_trade_id",
+]
+
+
+@pytest.fixture
+def models(manifest: Manifest) -> dict[str, Any]:
+    return {
+        f"{node.schema}.{node.name}": node
+        for node in manifest.nodes.values()
+        if isinstance(node, ModelNode)
+    }
+
+
+def test_public_surface(models: dict[str, Any]) -> None:
+    surface = {
+        name: (
+            node.config.materialized,
+            node.config.event_time,
+            node.config.meta.get("lookahead_days", 0),
+        )
+        for name, node in models.items()
+    }
+    assert surface == {
+        "staging.stg_binance__klines": ("view", None, 0),
+        "staging.stg_binance__trades": ("view", None, 0),
+        "staging.stg_lake__proofs": ("view", None, 0),
+        "markets.trades": ("view", "traded_at", 0),
+        "markets.ohlcv_1m": ("incremental", "opened_at", 0),
+        "markets.ohlcv_1m_filled": ("incremental", "opened_at", 1),
+        "markets.ohlcv_5m": ("incremental", "opened_at", 0),
+        "markets.ohlcv_15m": ("incremental", "opened_at", 0),
+        "markets.ohlcv_1h": ("incremental", "opened_at", 0),
+        "markets.ohlcv_4h": ("incremental", "opened_at", 0),
+        "markets.ohlcv_1d": ("incremental", "opened_at", 0),
+        "quality.gaps": ("incremental", "started_at", 0),
+        "quality.check_results": ("view", None, 0),
+    }
+
+
+def test_every_model_is_under_contract_and_replaced_by_day(models: dict[str, Any]) -> None:
+    assert [name for name, node in models.items() if not node.config.contract.enforced] == []
+    strategies = {
+        node.config.incremental_strategy
+        for node in models.values()
+        if node.config.materialized == "incremental"
+    }
+    assert strategies == {"replace_days"}
+
+
+def test_candle_columns_are_in_the_published_order(models: dict[str, Any]) -> None:
+    for interval in ("1m", "5m", "15m", "1h", "4h", "1d"):
+        assert list(models[f"markets.ohlcv_{interval}"].columns) == CANDLE_COLUMNS
+    assert list(models["markets.ohlcv_1m_filled"].columns) == [*CANDLE_COLUMNS, "is_filled"]
+
+
+def test_every_column_is_described(manifest: Manifest, models: dict[str, Any]) -> None:
+    undescribed = [
+        f"{owner.name}.{column.name}"
+        for owner in [*models.values(), *manifest.sources.values()]
+        for column in owner.columns.values()
+        if not column.description
+    ]
+    assert undescribed == []
+
+
+def test_every_description_starts_with_the_grain(
+    manifest: Manifest, models: dict[str, Any]
+) -> None:
+    ungrained = [
+        owner.name
+        for owner in [*models.values(), *manifest.sources.values()]
+        if not owner.description.startswith("One row per ")
+    ]
+    assert ungrained == []
