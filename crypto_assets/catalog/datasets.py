@@ -20,7 +20,8 @@ class Dataset:
     """One raw dataset, stored as one Parquet file per market and UTC day.
 
     `key` orders the rows of a file and is unique in it. `time_column` must lie inside the
-    partition. `id_column` with `id_rule` "contiguous" names ids that the venue numbers without
+    partition. `price_column` draws the day for a person. `id_column` with `id_rule` "contiguous"
+    names ids that the venue numbers without holes, over midnight too.
     """
 
     name: str
@@ -29,6 +30,7 @@ class Dataset:
     schema: pa.Schema
     key: tuple[str, ...]
     time_column: str
+    price_column: str
     id_column: str | None = None
     id_rule: IdRule | None = None
 

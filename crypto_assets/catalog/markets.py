@@ -88,7 +88,8 @@ def load_catalog(folder: Path | None = None) -> Catalog:
             f"cannot read the catalogue {path}: {error.strerror}; "
             "set CRYPTO_ASSETS_CATALOG to a folder that holds markets.yaml, or unset it"
         ) from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: a date that no calendar has, or bytes that are not UTF-8.
         raise CatalogError(f"{path} is not valid YAML: {error}") from error
     try:
         entries = _FILE.validate_python(raw)

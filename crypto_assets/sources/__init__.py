@@ -1,0 +1,18 @@
+"""How to fetch: `http` is the client that all share, every venue or chain is one file beside it.
+
+Fetching does I/O and parsing is pure. Nothing here knows Dagster, DuckDB or the lake.
+"""
+
+from crypto_assets.sources.binance import Binance
+
+# Every venue that can be collected, and the datasets that come of it.
+VENUES = {"binance": Binance}
+DATASETS = tuple(dataset for venue in VENUES.values() for dataset in venue.datasets)
+# A dataset and those that are always fetched with it: if one has a day, the others must.
+SIBLINGS = {
+    dataset.name: frozenset(other.name for other in venue.datasets) - {dataset.name}
+    for venue in VENUES.values()
+    for dataset in venue.datasets
+}
+
+__all__ = ["DATASETS", "SIBLINGS", "VENUES"]
