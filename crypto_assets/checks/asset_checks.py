@@ -1,0 +1,159 @@
+"""Suites as Dagster asset checks: partitioned by day, recorded for every day of a run, blocking.
+
+Thin: which days, which database, and what a person sees of a result.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import dagster as dg
+import duckdb
+
+# The type of a public field of a public event, but not exported by itself.
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData as Target,
+)
+
+from crypto_assets.catalog import Catalog
+from crypto_assets.checks import binance, markets
+from crypto_assets.checks.data_docs import build_data_docs, keep_validation
+from crypto_assets.checks.results import write_results
+from crypto_assets.checks.suite import Row, Suite, SuiteResult, evaluate
+from crypto_assets.lake.layout import Lake
+from crypto_assets.warehouse import attach_raw_views
+
+SUITES: tuple[Suite, ...] = (*binance.SUITES, *markets.SUITES)
+_POOL = "warehouse"
+
+
+def build_checks(
+    lake: Lake, catalog: Catalog, days: dg.PartitionsDefinition[str]
+) -> list[dg.AssetChecksDefinition]:
+    """One asset check per suite; those over marts need the DuckDB resource `warehouse`."""
+    return [_build_check(suite, lake, catalog, days) for suite in SUITES]
+
+
+def keep(lake: Lake, result: SuiteResult) -> Path:
+    """Keep a result: a file per day for `quality.check_results`, and its page; returns the page."""
+    for day in result.days:
+        write_results(lake, result.suite.name, day, result.rows_to_keep(day))
+    page = keep_validation(lake.home, result)
+    build_data_docs(lake.home)
+    return page
+
+
+def _build_check(
+    suite: Suite, lake: Lake, catalog: Catalog, days: dg.PartitionsDefinition[str]
+) -> dg.AssetChecksDefinition:
+    def check(context: dg.AssetCheckExecutionContext) -> Any:
+        keys = [date.fromisoformat(key) for key in context.partition_keys]
+        with _connect(suite, lake, context) as connection:
+            result = evaluate(suite, connection, keys, catalog=catalog, run_id=context.run.run_id)
+        return _events(context, result, keep(lake, result))
+
+    with warnings.catch_warnings():
+        # Partitioned checks are a preview; tests hold what is used of it.
+        warnings.simplefilter("ignore", dg.PreviewWarning)
+        return dg.asset_check(
+            asset=_asset_key(suite.asset),
+            name=suite.name,
+            description=suite.description,
+            blocking=suite.blocking,
+            additional_deps=[_asset_key(asset) for asset in suite.also_reads],
+            required_resource_keys={"warehouse"} if suite.reads_warehouse else set(),
+            partitions_def=days,
+            pool=_POOL if suite.reads_warehouse else None,
+        )(check)
+
+
+@contextmanager
+def _connect(
+    suite: Suite, lake: Lake, context: dg.AssetCheckExecutionContext
+) -> Iterator[duckdb.DuckDBPyConnection]:
+    if suite.reads_warehouse:
+        # The resource leaves its connection open, and the file locked, when an error passes by.
+        with context.resources.warehouse.get_connection() as connection, closing(connection):
+            yield connection
+    else:
+        with duckdb.connect() as connection:
+            attach_raw_views(connection, lake)
+            yield connection
+
+
+def _events(
+    context: dg.AssetCheckExecutionContext, result: SuiteResult, page: Path
+) -> Iterator[dg.AssetCheckEvaluation | dg.Output[None]]:
+    """One evaluation for every day of the run.
+
+    An AssetCheckResult would be recorded once, for no partition, in a run over several days, and
+    Dagster would show each of those days as skipped (1.13.27).
+    """
+    asset_key = _asset_key(result.suite.asset)
+    for day in result.days:
+        yield dg.AssetCheckEvaluation(
+            asset_key=asset_key,
+            check_name=result.suite.name,
+            passed=all(claim.passed for claim in result.of_day(day)),
+            severity=dg.AssetCheckSeverity[result.suite.severity],
+            blocking=result.suite.blocking,
+            partition=day.isoformat(),
+            target_materialization_data=_target(context.instance, asset_key, day),
+            metadata=day_metadata(result, day, page),
+        )
+    yield dg.Output(None)
+
+
+def _target(instance: dg.DagsterInstance, asset_key: dg.AssetKey, day: date) -> Target | None:
+    """The materialization that was judged; the UI drops an evaluation that is of an older one."""
+    found = instance.fetch_materializations(
+        dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=[day.isoformat()]), limit=1
+    ).records
+    if not found:
+        return None
+    record = found[0]
+    return Target(
+        storage_id=record.storage_id,
+        run_id=record.event_log_entry.run_id,
+        timestamp=record.timestamp,
+    )
+
+
+def day_metadata(result: SuiteResult, day: date, page: Path) -> dict[str, dg.MetadataValue]:
+    """What a person sees of one day: every claim with what was observed, and offending rows."""
+    claims = result.of_day(day)
+    metadata: dict[str, dg.MetadataValue] = {
+        "claims": _table(
+            {
+                "claim": result.claim.name,
+                "holds": "yes" if result.passed else "NO",
+                "observed": "; ".join(
+                    f"{market}: " + ", ".join(f"{name} {value}" for name, value in seen.items())
+                    for market, seen in result.observed.items()
+                ),
+                "meaning": result.claim.meaning,
+            }
+            for result in claims
+        ),
+        "claims_that_fail": dg.MetadataValue.int(sum(not claim.passed for claim in claims)),
+        "days_in_this_run": dg.MetadataValue.int(len(result.days)),
+        "data_docs": dg.MetadataValue.path(str(page)),
+    }
+    if offenders := result.offenders_of(day):
+        metadata["offending_rows"] = _table(offenders)
+    return metadata
+
+
+def _table(rows: Any) -> dg.TableMetadataValue:
+    records: list[Row] = list(rows)
+    return dg.MetadataValue.table(
+        records=[dg.TableRecord(dict(record)) for record in records],
+        schema=dg.TableSchema([dg.TableColumn(name) for name in (records[0] if records else ())]),
+    )
+
+
+def _asset_key(asset: str) -> dg.AssetKey:
+    return dg.AssetKey(asset.split("/"))

@@ -1,0 +1,185 @@
+"""Evaluation: results of every day apart, limits on what is shown, and what cannot be judged."""
+
+from __future__ import annotations
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import date, timedelta
+
+import duckdb
+import pytest
+
+from crypto_assets.catalog import Catalog, Listing
+from crypto_assets.checks.suite import (
+    SHOWN_ROWS,
+    BrokenSuiteError,
+    Claim,
+    Suite,
+    SuiteResult,
+    are_equal,
+    evaluate,
+    is_zero,
+)
+
+SUITE = Suite(
+    name="readings_are_zero",
+    asset="raw/readings",
+    description="Every reading is zero.",
+    claims=(
+        is_zero("wrong", "readings_are_zero", "no reading is wrong"),
+        are_equal("rows_here", "rows_there", "rows_agree", "both have as many rows"),
+    ),
+    metrics="""
+        select
+            venue, market, day,
+            count(*) filter (where value <> 0) as wrong,
+            count(*) as rows_here,
+            count(*) as rows_there,
+        from market_days
+        join readings using (market, day)
+        where day between $from_day and $to_day
+        group by all
+    """,
+    offenders="""
+        select
+            'readings_are_zero' as claim, 'binance' as venue, market, day,
+            lpad(nth::varchar, 3, '0') as place, value::varchar as found, '0' as expected,
+        from readings
+        where day between $from_day and $to_day and value <> 0
+    """,
+)
+DAYS = [date(2024, 1, 1) + timedelta(days=n) for n in range(31)]
+
+
+@pytest.fixture
+def readings() -> duckdb.DuckDBPyConnection:
+    connection = duckdb.connect()
+    connection.execute("""
+        create table readings as
+        select market, date '2024-01-01' + day::int as day, nth, 0::decimal(28, 12) as value
+        from unnest(['BTC-USDT', 'ETH-BTC']) as m(market), range(31) as d(day), range(120) as n(nth)
+    """)
+    return connection
+
+
+@pytest.fixture
+def run(readings: duckdb.DuckDBPyConnection, catalog: Catalog) -> Callable[[Suite], SuiteResult]:
+    return lambda suite: evaluate(suite, readings, DAYS, catalog=catalog, run_id="run-1")
+
+
+def test_one_failing_day_of_a_month_is_the_only_one_that_fails(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    readings.execute(
+        "update readings set value = 0.000000000001 "
+        "where day = '2024-01-17' and market = 'ETH-BTC' and nth = 7"
+    )
+
+    result = run(SUITE)
+
+    assert result.failed_days == (date(2024, 1, 17),)
+    assert [(r.claim.name, r.day, r.unexpected) for r in result.results if not r.passed] == [
+        ("readings_are_zero", date(2024, 1, 17), (("binance", "ETH-BTC", "2024-01-17"),))
+    ]
+    assert len(result.results) == 31 * 2
+    (row,) = result.offenders_of(date(2024, 1, 17))
+    assert (row["place"], row["found"]) == ("007", "0.000000000001")
+    assert result.offenders_of(date(2024, 1, 16)) == ()
+
+
+def test_what_is_kept_says_which_partition_and_what_was_seen(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    readings.execute("update readings set value = 1 where day = '2024-01-17'")
+
+    failed, passed = run(SUITE).rows_to_keep(date(2024, 1, 17))
+
+    assert failed["partition"] == passed["partition"] == "2024-01-17"
+    assert (failed["passed"], failed["unexpected_count"]) == (False, 2)
+    assert (passed["passed"], passed["unexpected_count"]) == (True, 0)
+    assert (
+        failed["observed"]
+        == '{"binance BTC-USDT": {"wrong": 120}, "binance ETH-BTC": {"wrong": 120}}'
+    )
+    assert failed["run_id"] == "run-1"
+
+
+def test_offending_rows_of_a_day_are_limited_but_of_every_market(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    readings.execute("update readings set value = 1 where day in ('2024-01-17', '2024-01-18')")
+
+    result = run(SUITE)
+
+    for day in result.failed_days:
+        shown = result.offenders_of(day)
+        assert len(shown) == SHOWN_ROWS
+        assert [row["market"] for row in shown].count("BTC-USDT") == SHOWN_ROWS // 2
+
+
+def test_totals_are_shown_when_no_row_explains_a_failure(
+    run: Callable[[Suite], SuiteResult],
+) -> None:
+    metrics = SUITE.metrics.replace("count(*) as rows_there", "count(*) + 1 as rows_there")
+
+    result = run(replace(SUITE, metrics=metrics))
+
+    assert result.offenders_of(DAYS[0])[0] == {
+        "claim": "rows_agree",
+        "venue": "binance",
+        "market": "BTC-USDT",
+        "day": "2024-01-01",
+        "place": "whole day",
+        "found": "rows_here 120",
+        "expected": "rows_there 121",
+    }
+
+
+def test_a_market_not_listed_yet_is_not_expected(readings: duckdb.DuckDBPyConnection) -> None:
+    catalog = Catalog((Listing("binance", "BTC-USDT", "BTCUSDT", DAYS[30]),))
+
+    result = evaluate(SUITE, readings, DAYS, catalog=catalog)
+
+    assert [len(result.of_day(day)[0].observed) for day in DAYS] == [0] * 30 + [1]
+    assert result.passed
+
+
+def test_nothing_to_judge_passes(readings: duckdb.DuckDBPyConnection) -> None:
+    assert evaluate(SUITE, readings, DAYS, catalog=Catalog(())).passed
+
+
+@pytest.mark.parametrize("value", ["null::bigint", "0.0::double"])
+def test_a_metric_that_great_expectations_would_let_pass_is_refused(
+    value: str, run: Callable[[Suite], SuiteResult]
+) -> None:
+    metrics = SUITE.metrics.replace("count(*) filter (where value <> 0)", f"any_value({value})")
+
+    with pytest.raises(BrokenSuiteError, match="metric wrong of binance BTC-USDT 2024-01-01"):
+        run(replace(SUITE, metrics=metrics))
+
+
+def test_an_expectation_that_cannot_be_judged_is_not_a_failure_of_the_data(
+    run: Callable[[Suite], SuiteResult],
+) -> None:
+    claim = Claim(
+        "rows_are_enough",
+        "there are rows",
+        "expect_column_values_to_match_regex",
+        {"column": "wrong", "regex": "("},
+    )
+
+    with pytest.raises(BrokenSuiteError, match="rows_are_enough could not be judged"):
+        run(replace(SUITE, claims=(claim,)))
+
+
+def test_nothing_is_sent_anywhere(
+    run: Callable[[Suite], SuiteResult], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(*_: object) -> None:
+        raise AssertionError("a connection was opened")
+
+    monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", refuse)
+
+    assert run(SUITE).passed
