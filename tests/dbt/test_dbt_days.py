@@ -1,7 +1,5 @@
 """Rebuilding days: any order, any number of times, after any change of the raw data."""
 
-# ruff: noqa: S311, S608 (the random numbers are test data, the SQL is ours)
-
 from __future__ import annotations
 
 import random

@@ -1,7 +1,5 @@
 """Candles, gaps and filled minutes against values worked out by hand or in plain Python."""
 
-# ruff: noqa: S311, S608 (the random numbers are test data, the SQL is ours)
-
 from __future__ import annotations
 
 import random

@@ -1,0 +1,54 @@
+"""Jobs and schedules: what runs together, and when."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import dagster as dg
+
+from crypto_assets.catalog import Dataset
+
+# Binance publishes a day's archives during the following morning, UTC; what is still missing at
+# this hour is taken from REST.
+_DAILY_HOUR_UTC = 6
+
+
+def build_jobs(
+    venues: Sequence[str], datasets: Sequence[Dataset]
+) -> Sequence[dg.UnresolvedAssetJobDefinition]:
+    """One job per venue, end to end: raw days, checks, marts, publishing."""
+    return [
+        dg.define_asset_job(
+            venue,
+            selection=dg.AssetSelection.all() - _raw_of_others(datasets, venue),
+            description=(
+                f"Brings days of {venue} up to date from the source to crypto.duckdb. "
+                "Days that are proven already are not fetched again."
+            ),
+            tags={"venue": venue},
+        )
+        for venue in venues
+    ]
+
+
+def build_schedules(
+    jobs: Sequence[dg.UnresolvedAssetJobDefinition],
+) -> list[dg.UnresolvedPartitionedAssetScheduleDefinition | dg.ScheduleDefinition]:
+    """Yesterday, every morning."""
+    return [
+        dg.build_schedule_from_partitioned_job(
+            job,
+            name=f"{job.name}_daily",
+            hour_of_day=_DAILY_HOUR_UTC,
+            description=(
+                f"Yesterday's UTC day of {job.name}, every day at {_DAILY_HOUR_UTC:02d}:00 UTC."
+            ),
+        )
+        for job in jobs
+    ]
+
+
+def _raw_of_others(datasets: Sequence[Dataset], venue: str) -> dg.AssetSelection:
+    return dg.AssetSelection.assets(
+        *(["raw", dataset.name] for dataset in datasets if dataset.venue != venue)
+    )

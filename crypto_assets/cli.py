@@ -1,0 +1,389 @@
+"""The command line `crypto-assets`: thin, over the same parts that Dagster uses.
+
+Exit codes: 0 everything asked for is proven and no check of severity ERROR failed; 1 something is
+not, named on stderr; 2 wrong usage or settings. Heavy libraries are imported where they are used,
+so that `status` and `sql` answer at once.
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, NoReturn
+
+import typer
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from crypto_assets.catalog import Listing, MarketDay, load_catalog
+from crypto_assets.errors import CatalogError, CryptoAssetsError, SettingsError
+from crypto_assets.partitions import days_between
+from crypto_assets.settings import Profile, Settings, load_settings
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Crypto market data as proven partitions. Settings come from CRYPTO_ASSETS_* variables.",
+)
+sandbox_app = typer.Typer(no_args_is_help=True, help="The offline venues.")
+app.add_typer(sandbox_app, name="sandbox")
+
+_FromOption = Annotated[
+    datetime | None, typer.Option("--from", formats=["%Y-%m-%d"], help="First UTC day.")
+]
+_ToOption = Annotated[
+    datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last UTC day, inclusive.")
+]
+_JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+# A clean run of a few days over the one change of format that the archive ever made:
+# milliseconds until 2024-12-31, microseconds from 2025-01-01 on.
+_DEMO_DAYS = (date(2024, 12, 30), date(2025, 1, 2))
+
+_out = Console()
+_err = Console(stderr=True)
+
+
+def main() -> NoReturn:
+    """Entry point: turns named errors into one line on stderr and an exit code."""
+    try:
+        app()
+    except (SettingsError, CatalogError) as error:
+        _err.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        sys.exit(2)
+    except CryptoAssetsError as error:
+        _err.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        sys.exit(1)
+    sys.exit(0)
+
+
+@app.command()
+def backfill(
+    target: Annotated[str, typer.Argument(help="A venue of the catalogue, or `all`.")],
+    first: _FromOption = None,
+    last: _ToOption = None,
+) -> None:
+    """Bring a range of days up to date: raw data, checks, marts, publishing.
+
+    Days that are proven already are not fetched again, so the same command resumes a killed one.
+    """
+    settings = load_settings()
+    catalog = load_catalog(settings.catalog)
+    venues = catalog.venues if target == "all" else (target,)
+    listings = [listing for venue in venues for listing in catalog.of_venue(venue)]
+    days = _range(first, last, default_first=_yesterday())
+    earliest = min(listing.since for listing in catalog.listings)
+    if days[0] < earliest:
+        raise SettingsError(f"--from {days[0]} is before the first listing, {earliest}")
+    if days[-1] > _yesterday():
+        raise SettingsError(
+            f"--to {days[-1]} is not over yet; the last day that can be proven is {_yesterday()}"
+        )
+    proven = [_backfill_venue(settings, venue, days) for venue in venues]
+    _print_status(_status(settings, listings, days))
+    if not all(proven):
+        sys.exit(1)
+
+
+def _backfill_venue(settings: Settings, venue: str, days: list[date]) -> bool:
+    import dagster as dg
+
+    from crypto_assets.definitions import build_definitions
+    from crypto_assets.runs import chunks, dagster_home, end_orphaned_runs, run_range
+    from crypto_assets.sources import VENUES
+
+    definitions = build_definitions(settings)
+    job = definitions.resolve_job_def(venue)
+    raw = {dg.AssetKey(["raw", dataset.name]) for dataset in VENUES[venue].datasets}
+    outcomes = []
+    with (
+        dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance,
+        _quiet(settings.home / "logs") as console,
+        Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=console,
+        ) as progress,
+    ):
+        for run_id in end_orphaned_runs(instance):
+            console.print(f"run {run_id} had been killed; it goes on where it stopped")
+        task = progress.add_task(venue, total=len(days) * len(raw))
+
+        def advance(event: dg.DagsterEvent) -> None:
+            if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
+                progress.advance(task, event.asset_key in raw)
+            elif event.event_type is dg.DagsterEventType.STEP_START:
+                progress.update(task, description=f"{venue}: {event.step_key}")
+
+        for some in chunks(days, settings.max_partitions_per_run):
+            outcomes.append(run_range(instance, job, some, advance))
+        progress.update(task, description=venue)
+    for outcome in outcomes:
+        for line in (*outcome.problems, *(f"check failed: {c}" for c in outcome.failed_checks)):
+            _err.print(line, style="red", highlight=False, markup=False)
+        for line in outcome.warnings:
+            _err.print(f"check warns: {line}", style="yellow", highlight=False, markup=False)
+    checks = sum(outcome.checks_passed for outcome in outcomes)
+    _out.print(f"{venue}: {len(outcomes)} runs, {checks} checks passed")
+    return all(outcome.is_proven for outcome in outcomes)
+
+
+@app.command()
+def status(
+    target: Annotated[str, typer.Argument(help="A venue of the catalogue, or `all`.")] = "all",
+    first: _FromOption = None,
+    last: _ToOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Show per dataset and market what is proven, quarantined and missing.
+
+    Without a range: from the first to the last day that the lake holds.
+    """
+    settings = load_settings()
+    catalog = load_catalog(settings.catalog)
+    listings = catalog.listings if target == "all" else catalog.of_venue(target)
+    days = None if first is None and last is None else _range(first, last)
+    rows = _status(settings, list(listings), days)
+    if as_json:
+        _out.print_json(json.dumps(rows))
+    else:
+        _print_status(rows)
+    if any(row["missing"] or row["quarantined"] for row in rows):
+        sys.exit(1)
+
+
+@app.command()
+def verify(
+    first: _FromOption = None,
+    last: _ToOption = None,
+    as_json: _JsonOption = False,
+) -> None:
+    """Prove committed partitions again, from the files alone, and name each that fails."""
+    from crypto_assets import lake
+    from crypto_assets.sources import SIBLINGS
+
+    settings = load_settings()
+    days = None if first is None and last is None else _range(first, last)
+    window = (days[0], days[-1]) if days else None
+    store = lake.Lake(settings.home)
+    total = sum(1 for _ in store.committed())
+    checked, findings = 0, []
+    with Progress(console=_err, transient=True) as progress:
+        task = progress.add_task("verify", total=total)
+        for _, found in lake.verify(store, SIBLINGS, days=window):
+            checked += 1
+            findings += found
+            progress.advance(task)
+    if as_json:
+        report = [
+            {"partition": str(finding.part), "problem": finding.problem, "message": finding.message}
+            for finding in findings
+        ]
+        _out.print_json(json.dumps({"checked": checked, "findings": report}))
+    else:
+        for finding in findings:
+            _err.print(f"{finding.problem}: {finding.part}", style="red", highlight=False)
+            _err.print(f"  {finding.message}", highlight=False, markup=False)
+        _out.print(f"{checked} partitions checked, {len(findings)} findings")
+    if findings:
+        sys.exit(1)
+
+
+@app.command()
+def sql(
+    query: Annotated[str, typer.Argument(help="One SQL statement for crypto.duckdb.")],
+    as_csv: Annotated[bool, typer.Option("--csv", help="Print CSV instead of a table.")] = False,
+) -> None:
+    """Query the published database, for example "from markets.ohlcv_1d limit 5"."""
+    import duckdb
+
+    path = load_settings().home / "crypto.duckdb"
+    if not path.exists():
+        raise SettingsError(f"{path} does not exist yet; run `crypto-assets backfill` first")
+    with duckdb.connect(path, read_only=True) as connection:
+        try:
+            cursor = connection.execute(query)
+        except duckdb.Error as error:
+            raise SettingsError(f"DuckDB refuses the query: {error}") from error
+        names = [column[0] for column in cursor.description or ()]
+        rows = cursor.fetchall()
+    if as_csv:
+        writer = csv.writer(sys.stdout)
+        writer.writerow(names)
+        writer.writerows(rows)
+        return
+    table = Table(*names)
+    for row in rows:
+        table.add_row(*("" if value is None else str(value) for value in row))
+    _out.print(table)
+
+
+@app.command()
+def demo() -> None:
+    """Run the whole pipeline in the sandbox and say where to look."""
+    os.environ["CRYPTO_ASSETS_PROFILE"] = Profile.SANDBOX.value
+    settings = load_settings()
+    catalog = load_catalog(settings.catalog)
+    days = list(days_between(*_DEMO_DAYS))
+    proven = [_backfill_venue(settings, venue, days) for venue in catalog.venues]
+    _print_status(_status(settings, list(catalog.listings), days))
+    _print_summary(settings)
+    if not all(proven):
+        sys.exit(1)
+
+
+@sandbox_app.command("serve")
+def sandbox_serve(
+    port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
+    faults: Annotated[str, typer.Option(help="Comma-separated faults, see `faults`.")] = "",
+) -> None:
+    """Serve the offline venues on loopback; point the *_URL settings at it to use them."""
+    from crypto_assets import sandbox
+
+    catalog = load_catalog(load_settings().catalog)
+    application = sandbox.create_app(catalog, faults=faults)
+    _out.print(f"offline venues on http://127.0.0.1:{port}, end with Ctrl-C")
+    sandbox.serve(application, port=port)
+
+
+@sandbox_app.command("faults")
+def sandbox_faults() -> None:
+    """List the faults that can be switched on by name."""
+    from crypto_assets import sandbox
+
+    table = Table("fault", "what the venue does")
+    for name, description in sandbox.FAULTS.items():
+        table.add_row(str(name), str(description))
+    _out.print(table)
+
+
+def _yesterday() -> date:
+    return datetime.now(UTC).date() - timedelta(days=1)
+
+
+def _range(
+    first: datetime | None, last: datetime | None, default_first: date | None = None
+) -> list[date]:
+    start = first.date() if first else default_first
+    end = last.date() if last else _yesterday()
+    if start is None:
+        raise SettingsError("--to needs --from")
+    if end < start:
+        raise SettingsError(f"--from {start} is after --to {end}")
+    return list(days_between(start, end))
+
+
+def _status(
+    settings: Settings, listings: list[Listing], days: list[date] | None
+) -> list[dict[str, str | int]]:
+    """One row per dataset and market: how many of the days are in which state."""
+    from crypto_assets.lake import Lake
+    from crypto_assets.lake.proof import read_proof
+    from crypto_assets.lake.quarantine import quarantined
+    from crypto_assets.sources import VENUES
+
+    lake = Lake(settings.home)
+    if days is None:
+        held = [part.day for part, _ in lake.committed()]
+        days = list(days_between(min(held), max(held))) if held else []
+    rows: list[dict[str, str | int]] = []
+    for venue in dict.fromkeys(listing.venue for listing in listings):
+        for dataset in VENUES[venue].datasets:
+            for listing in (listing for listing in listings if listing.venue == venue):
+                states: Counter[str] = Counter()
+                stored = 0
+                for day in days:
+                    part = MarketDay(dataset.name, listing.market, day)
+                    if lake.file(part).exists():
+                        proof = read_proof(lake.file(part))
+                        states[proof.status] += 1
+                        stored += proof.row_count
+                    else:
+                        states["quarantined" if quarantined(lake, part) else "missing"] += 1
+                rows.append(
+                    {
+                        "dataset": dataset.name,
+                        "market": listing.market,
+                        "days": len(days),
+                        **{
+                            state: states[state]
+                            for state in (
+                                "complete",
+                                "empty",
+                                "not_listed",
+                                "quarantined",
+                                "missing",
+                            )
+                        },
+                        "rows": stored,
+                    }
+                )
+    return rows
+
+
+def _print_status(rows: list[dict[str, str | int]]) -> None:
+    if not rows or not rows[0]["days"]:
+        _out.print("the lake holds nothing yet; `crypto-assets backfill` fills it")
+        return
+    table = Table(*(name for name in rows[0] if name != "days"), box=SIMPLE, padding=(0, 1, 0, 0))
+    for row in rows:
+        cells = (f"{v:,}" if isinstance(v, int) else v for k, v in row.items() if k != "days")
+        table.add_row(*cells, style="red" if row["missing"] or row["quarantined"] else "")
+    _out.print(table)
+
+
+def _print_summary(settings: Settings) -> None:
+    import duckdb
+
+    with duckdb.connect(settings.home / "crypto.duckdb", read_only=True) as connection:
+        trades, candles, filled, checks, failed = connection.execute(
+            """
+            select
+                (select count(*) from markets.trades),
+                (select count(*) from markets.ohlcv_1m),
+                (select count(*) from markets.ohlcv_1m_filled),
+                (select count(*) from quality.check_results),
+                (select count(*) from quality.check_results where not passed)
+            """
+        ).fetchall()[0]
+    _out.print(
+        f"{trades:,} trades became {candles:,} one-minute candles ({filled:,} with quiet minutes "
+        f"filled); {checks:,} expectations kept, {failed:,} failed\n"
+        f"  database   {settings.home / 'crypto.duckdb'}\n"
+        f'  query      crypto-assets sql "from markets.ohlcv_1d limit 5"\n'
+        f"  UI, docs   make ui",
+        highlight=False,
+    )
+
+
+@contextmanager
+def _quiet(folder: Path) -> Iterator[Console]:
+    """Send what libraries print to a log file; yields a console that still reaches the terminal."""
+    folder.mkdir(parents=True, exist_ok=True)
+    log = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
+    sys.stdout.flush()
+    sys.stderr.flush()
+    kept = os.dup(1), os.dup(2)
+    with log.open("wb") as file, os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
+        os.dup2(file.fileno(), 1)
+        os.dup2(file.fileno(), 2)
+        try:
+            yield Console(file=terminal)
+        finally:
+            sys.stdout.flush()
+            sys.stderr.flush()
+            for descriptor, original in enumerate(kept, start=1):
+                os.dup2(original, descriptor)
+                os.close(original)

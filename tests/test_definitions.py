@@ -1,0 +1,98 @@
+"""The public surface: names that users, schedules and dashboards rely on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import dagster as dg
+import pytest
+
+from crypto_assets.definitions import build_definitions
+from crypto_assets.errors import CatalogError
+from crypto_assets.settings import Settings
+
+ASSETS = {
+    "crypto_duckdb",
+    "markets/ohlcv_15m",
+    "markets/ohlcv_1d",
+    "markets/ohlcv_1h",
+    "markets/ohlcv_1m",
+    "markets/ohlcv_1m_filled",
+    "markets/ohlcv_4h",
+    "markets/ohlcv_5m",
+    "markets/trades",
+    "quality/check_results",
+    "quality/gaps",
+    "raw/binance_klines",
+    "raw/binance_trades",
+    "raw/check_results",
+    "raw/proofs",
+    "staging/stg_binance__klines",
+    "staging/stg_binance__trades",
+    "staging/stg_lake__proofs",
+}
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
+    return build_definitions(Settings(data_dir=tmp_path_factory.mktemp("data")))
+
+
+def test_assets_have_the_names_of_the_contract(definitions: dg.Definitions) -> None:
+    keys = definitions.resolve_asset_graph().get_all_asset_keys()
+    assert {key.to_user_string() for key in keys} == ASSETS
+
+
+def test_every_materializable_asset_is_partitioned_by_utc_day_and_described(
+    definitions: dg.Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.materializable_asset_keys:
+        node = graph.get(key)
+        partitions = node.partitions_def
+        assert isinstance(partitions, dg.DailyPartitionsDefinition), key
+        assert partitions.timezone == "UTC"
+        assert partitions.start.date().isoformat() == "2017-08-17"
+        assert node.description, key
+        assert node.backfill_policy is not None, key
+
+
+def test_raw_days_come_in_bounded_runs_and_marts_in_one(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    raw = graph.get(dg.AssetKey(["raw", "binance_trades"])).backfill_policy
+    marts = graph.get(dg.AssetKey(["markets", "ohlcv_1m"])).backfill_policy
+    assert raw == dg.BackfillPolicy.multi_run(31)
+    assert marts == dg.BackfillPolicy.single_run()
+
+
+def test_the_daily_schedule_says_its_hour_and_zone(definitions: dg.Definitions) -> None:
+    schedule = definitions.resolve_schedule_def("binance_daily")
+    assert schedule.cron_schedule == "0 6 * * *"
+    assert schedule.execution_timezone == "UTC"
+    assert "06:00 UTC" in (schedule.description or "")
+
+
+def test_what_writes_the_warehouse_waits_in_one_pool(definitions: dg.Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
+    assert pools["markets/ohlcv_1m"] == {"warehouse"}
+    assert pools["crypto_duckdb"] == {"warehouse"}
+    assert pools["raw/binance_trades"] == set()
+
+
+def test_suites_block_what_follows(definitions: dg.Definitions) -> None:
+    checks = {
+        spec.name: spec
+        for check in definitions.asset_checks or ()
+        for spec in check.check_specs  # type: ignore[union-attr]
+    }
+    assert set(checks) == {"trades_are_complete", "candles_are_valid", "candles_equal_klines"}
+    assert all(spec.blocking for spec in checks.values())
+
+
+def test_a_venue_without_a_source_is_named(tmp_path: Path) -> None:
+    (tmp_path / "markets.yaml").write_text(
+        "bitfenix:\n  - {market: BTC-USD, symbol: BTCUSD, since: 2020-01-01}\n"
+    )
+    with pytest.raises(CatalogError, match="bitfenix"):
+        build_definitions(Settings(data_dir=tmp_path, catalog=tmp_path))
