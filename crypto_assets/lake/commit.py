@@ -86,9 +86,13 @@ class PartitionWriter:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             for leftover in self._path.parent.glob(".*.parquet.tmp"):
                 leftover.unlink()
-            self._writer = pq.ParquetWriter(
-                self._path, self._dataset.schema, **_encoding(self._dataset.schema)
-            )
+            try:
+                self._writer = pq.ParquetWriter(
+                    self._path, self._dataset.schema, **_encoding(self._dataset.schema)
+                )
+            except OSError:  # it writes the file's first bytes
+                self._path.unlink(missing_ok=True)
+                raise
         return self
 
     def __exit__(

@@ -16,7 +16,7 @@ from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict
 
 from crypto_assets.catalog import MarketDay
 from crypto_assets.lake.layout import Lake
@@ -107,7 +107,7 @@ def read_proof(path: Path) -> Proof:
     try:
         metadata = pq.read_metadata(path).metadata or {}
         return Proof.model_validate_json(metadata[METADATA_KEY.encode()])
-    except (OSError, pa.ArrowException, KeyError, ValidationError) as error:
+    except (OSError, pa.ArrowException, KeyError, ValueError) as error:
         raise UnreadableProofError(f"{path} holds no readable proof: {error}") from error
 
 
