@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
-from rich.box import SIMPLE
+from rich.box import MINIMAL
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
@@ -224,10 +224,11 @@ def sql(
         writer.writerow(names)
         writer.writerows(rows)
         return
-    table = Table(*names)
+    table = Table(*names, box=MINIMAL)
     for row in rows:
         table.add_row(*("" if value is None else str(value) for value in row))
-    _out.print(table)
+    # As wide as it must be: a digit that is cut off is a wrong number.
+    Console(width=10_000).print(table)
 
 
 @app.command()
@@ -337,9 +338,13 @@ def _print_status(rows: list[dict[str, str | int]]) -> None:
     if not rows or not rows[0]["days"]:
         _out.print("the lake holds nothing yet; `crypto-assets backfill` fills it")
         return
-    table = Table(*(name for name in rows[0] if name != "days"), box=SIMPLE, padding=(0, 1, 0, 0))
+    shown = [name for name in rows[0] if name != "days"]
+    table = Table(box=None, padding=(0, 1, 0, 0))
+    for name in shown:
+        # The dataset and the market are never cut; a header may take two lines instead.
+        table.add_column(name.replace("_", " "), no_wrap=name in {"dataset", "market"})
     for row in rows:
-        cells = (f"{v:,}" if isinstance(v, int) else v for k, v in row.items() if k != "days")
+        cells = [f"{cell:,}" if isinstance(cell := row[name], int) else cell for name in shown]
         table.add_row(*cells, style="red" if row["missing"] or row["quarantined"] else "")
     _out.print(table)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import sysconfig
@@ -27,6 +28,8 @@ DOCS_PORT = 3001
 def main() -> int:
     """Serve until interrupted; returns Dagster's exit code."""
     settings = load_settings()
+    for port in (DAGSTER_PORT, DOCS_PORT):
+        _require_free(port)
     export_to_dbt(settings)
     build_dbt_docs(PROJECT.project_dir, settings.home)
     build_data_docs(settings.home)
@@ -35,17 +38,30 @@ def main() -> int:
         f"Dagster UI  http://127.0.0.1:{DAGSTER_PORT}\nDocs        http://127.0.0.1:{DOCS_PORT}",
         flush=True,
     )
-    scripts = Path(sysconfig.get_path("scripts"))
-    command = [str(scripts / "dagster"), "dev", "--workspace", "workspace.yaml"]
-    dagster = subprocess.Popen(  # noqa: S603 - our own program and arguments
-        [*command, "--host", "127.0.0.1", "--port", str(DAGSTER_PORT)],
-        cwd=PROJECT_ROOT,
-        env={**os.environ, "DAGSTER_HOME": str(dagster_home(settings))},
-    )
-    # Ctrl-C reaches both processes; a signal sent to this one alone must be passed on.
-    signal.signal(signal.SIGTERM, lambda *_: dagster.terminate())
+    home = dagster_home(settings)
+    command = [str(Path(sysconfig.get_path("scripts"), "dagster")), "dev"]
+    options = ["--workspace", str(PROJECT_ROOT / "workspace.yaml"), "--host", "127.0.0.1"]
+    # Ctrl-C reaches both processes; this one waits for Dagster to end. Set before Dagster starts, so
+    # that it does not inherit an ignored Ctrl-C from a shell that runs this in the background.
     signal.signal(signal.SIGINT, lambda *_: None)
+    dagster = subprocess.Popen(  # noqa: S603 - our own program and arguments
+        [*command, *options, "--port", str(DAGSTER_PORT)],
+        cwd=home,
+        env={**os.environ, "DAGSTER_HOME": str(home)},
+    )
+    # A signal to this process alone is passed on as Ctrl-C, upon which Dagster ends its servers; it
+    # would leave them behind if it were terminated.
+    signal.signal(signal.SIGTERM, lambda *_: dagster.send_signal(signal.SIGINT))
     return dagster.wait()
+
+
+def _require_free(port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(("127.0.0.1", port))
+        except OSError as error:
+            sys.exit(f"port {port} is in use ({error.strerror}); end what listens there first")
 
 
 if __name__ == "__main__":

@@ -37,6 +37,6 @@ def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedPr
         env=environment(home, **variables),
         capture_output=True,
         text=True,
-        timeout=180,
+        timeout=600,
         check=False,
     )

@@ -16,6 +16,9 @@ import duckdb
 import pytest
 from command import CATALOG, run, write_catalog
 
+# Whole backfills in processes of their own, on machines that do other things too.
+pytestmark = pytest.mark.timeout(900)
+
 
 def query(home: Path, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(home / "sandbox" / "crypto.duckdb", read_only=True) as connection:
