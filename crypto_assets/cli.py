@@ -176,14 +176,14 @@ def verify(
 
     settings = load_settings()
     days = None if first is None and last is None else _range(first, last)
-    window = (days[0], days[-1]) if days else None
+    first_day, last_day = (days[0], days[-1]) if days else (date.min, date.max)
     store = lake.Lake(settings.home)
-    total = sum(1 for _ in store.committed())
-    checked, findings = 0, []
+    checked = sum(first_day <= part.day <= last_day for part, _ in store.committed())
+    findings: list[lake.Finding] = []
     with Progress(console=_err, transient=True) as progress:
-        task = progress.add_task("verify", total=total)
+        task = progress.add_task("verify", total=checked)
+        window = (first_day, last_day) if days else None
         for _, found in lake.verify(store, SIBLINGS, days=window):
-            checked += 1
             findings += found
             progress.advance(task)
     if as_json:
@@ -290,8 +290,7 @@ def _status(
     settings: Settings, listings: list[Listing], days: list[date] | None
 ) -> list[dict[str, str | int]]:
     """One row per dataset and market: how many of the days are in which state."""
-    from crypto_assets.lake import Lake
-    from crypto_assets.lake.proof import read_proof
+    from crypto_assets.lake import Lake, find_proof
     from crypto_assets.lake.quarantine import quarantined
     from crypto_assets.sources import VENUES
 
@@ -307,8 +306,7 @@ def _status(
                 stored = 0
                 for day in days:
                     part = MarketDay(dataset.name, listing.market, day)
-                    if lake.file(part).exists():
-                        proof = read_proof(lake.file(part))
+                    if (proof := find_proof(lake, part)) is not None:
                         states[proof.status] += 1
                         stored += proof.row_count
                     else:

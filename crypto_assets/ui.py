@@ -41,8 +41,8 @@ def main() -> int:
     home = dagster_home(settings)
     command = [str(Path(sysconfig.get_path("scripts"), "dagster")), "dev"]
     options = ["--workspace", str(PROJECT_ROOT / "workspace.yaml"), "--host", "127.0.0.1"]
-    # Ctrl-C reaches both processes; this one waits for Dagster to end. Set before Dagster starts, so
-    # that it does not inherit an ignored Ctrl-C from a shell that runs this in the background.
+    # Ctrl-C reaches both processes, and this one waits for Dagster to end. Set before Dagster
+    # starts, which would else inherit an ignored Ctrl-C from a shell's background job.
     signal.signal(signal.SIGINT, lambda *_: None)
     dagster = subprocess.Popen(  # noqa: S603 - our own program and arguments
         [*command, *options, "--port", str(DAGSTER_PORT)],

@@ -63,7 +63,7 @@ def raw_views(lake: Lake) -> dict[str, str]:
     views = {
         f"raw.{dataset.name}": _scan(
             lake.raw / dataset.name,
-            "*/*/*.parquet",
+            f"market=*/date=*/{dataset.name}.parquet",
             {
                 "market": "VARCHAR",
                 "date": "DATE",
@@ -76,7 +76,7 @@ def raw_views(lake: Lake) -> dict[str, str]:
     views["raw.proofs"] = _proofs(lake)
     views["raw.check_results"] = _scan(
         lake.check_results,
-        "*/*.parquet",
+        "*/date=*.parquet",
         {field.name: _duckdb_type(field.type) for field in CHECK_RESULTS},
     )
     return views
@@ -159,7 +159,7 @@ def publish(
             rows += _export(connection, name, model["config"]["event_time"], day, target)
             files += 1
         columns = ", ".join(f'"{column}"' for column in model["columns"])
-        views[name] = f"select {columns} from read_parquet({_literal(f'{folder}/*.parquet')})"
+        views[name] = f"select {columns} from read_parquet({_literal(f'{folder}/date=*.parquet')})"
     return Published(files, rows, _replace_database(lake, views))
 
 
@@ -247,8 +247,9 @@ def _scan(folder: Path, pattern: str, columns: Mapping[str, str], *, hive: bool 
 
 def _proofs(lake: Lake, days: Sequence[date] | None = None) -> str:
     """Proofs of all committed files, or of those of some days."""
-    folders = ["*"] if days is None else [f"date={day.isoformat()}" for day in days]
-    patterns = [f"*/*/{folder}/*.parquet" for folder in folders]
+    folders = ["*"] if days is None else [day.isoformat() for day in days]
+    # A name that starts with a dot is not finished.
+    patterns = [f"*/market=*/date={folder}/[!.]*.parquet" for folder in folders]
     patterns = [pattern for pattern in patterns if next(lake.raw.glob(pattern), None)]
     if not patterns:
         columns = {**_PROOF_COLUMNS, "file": "VARCHAR"}

@@ -18,9 +18,8 @@ import pyarrow.parquet as pq
 
 from crypto_assets.catalog import Catalog, Dataset, Listing, MarketDay
 from crypto_assets.errors import CryptoAssetsError, IntegrityError
-from crypto_assets.lake import Gap, Lake, PartitionWriter, Proof, SourceFile, quarantine, read_proof
+from crypto_assets.lake import Gap, Lake, PartitionWriter, Proof, SourceFile, find_proof, quarantine
 from crypto_assets.lake.durable import storage_errors
-from crypto_assets.lake.proof import UnreadableProofError
 from crypto_assets.sources.venue import Extract, Venue
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -141,24 +140,14 @@ class Collector:
 
     def _committed(self, listing: Listing, part: MarketDay) -> Proof | None:
         """The proof by which a partition may be skipped."""
-        path = self.lake.file(part)
-        if not path.exists():
-            return None
-        try:
-            proof = read_proof(path)
-        except UnreadableProofError:
-            # Not a proven file, so the partition counts as missing; the commit replaces it.
-            return None
-        if (proof.dataset, proof.market, proof.partition) != (
-            part.dataset,
-            part.market,
-            part.partition,
-        ):
-            # Another partition's file, put here by hand.
+        proof = find_proof(self.lake, part)
+        if proof is None:
             return None
         if proof.status == "not_listed" and listing.is_listed_on(part.day):
             # The catalogue has learned better since.
             return None
+        # A run that was killed after its commit could not clean up.
+        self.lake.clear_inflight(part)
         return proof
 
 
