@@ -32,8 +32,8 @@ check: $(STAMP)  ## format, lint, types, definitions, dbt parse
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/dg check defs
-	CRYPTO_ASSETS_WAREHOUSE=unused.duckdb $(BIN)/dbt parse --quiet --no-partial-parse --project-dir dbt_project --profiles-dir dbt_project
+	DAGSTER_DISABLE_TELEMETRY=1 DAGSTER_HOME= $(BIN)/dg check defs
+	CRYPTO_ASSETS_WAREHOUSE=data/warehouse.duckdb $(BIN)/dbt parse --quiet --no-partial-parse --project-dir dbt_project --profiles-dir dbt_project
 
 format: $(STAMP)  ## format and sort imports
 	$(BIN)/ruff format .

@@ -11,7 +11,6 @@ import csv
 import json
 import os
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
@@ -23,11 +22,15 @@ from rich.box import MINIMAL
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from crypto_assets.catalog import Listing, MarketDay, load_catalog
+from crypto_assets.catalog import load_catalog
 from crypto_assets.errors import CatalogError, CryptoAssetsError, SettingsError
+from crypto_assets.lake import Lake
+from crypto_assets.lake.durable import storage_errors
 from crypto_assets.partitions import days_between
 from crypto_assets.settings import Profile, Settings, load_settings
+from crypto_assets.status import coverage, failed_checks
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -59,10 +62,10 @@ def main() -> NoReturn:
     try:
         app()
     except (SettingsError, CatalogError) as error:
-        _err.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        _complain(f"{type(error).__name__}: {error}")
         sys.exit(2)
     except CryptoAssetsError as error:
-        _err.print(f"[red]{type(error).__name__}[/]: {error}", highlight=False)
+        _complain(f"{type(error).__name__}: {error}")
         sys.exit(1)
     sys.exit(0)
 
@@ -72,16 +75,20 @@ def backfill(
     target: Annotated[str, typer.Argument(help="A venue of the catalogue, or `all`.")],
     first: _FromOption = None,
     last: _ToOption = None,
+    refetch: Annotated[
+        bool, typer.Option("--refetch", help="Fetch proven days again, and replace them.")
+    ] = False,
 ) -> None:
     """Bring a range of days up to date: raw data, checks, marts, publishing.
 
     Days that are proven already are not fetched again, so the same command resumes a killed one.
+    Where a check says that a proven day is wrong at the source, fetch it again with --refetch.
     """
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
     venues = catalog.venues if target == "all" else (target,)
     listings = [listing for venue in venues for listing in catalog.of_venue(venue)]
-    days = _range(first, last, default_first=_yesterday())
+    days = _range(first or (None if last else _midnight(_yesterday())), last)
     earliest = min(listing.since for listing in catalog.listings)
     if days[0] < earliest:
         raise SettingsError(f"--from {days[0]} is before the first listing, {earliest}")
@@ -89,13 +96,15 @@ def backfill(
         raise SettingsError(
             f"--to {days[-1]} is not over yet; the last day that can be proven is {_yesterday()}"
         )
-    proven = [_backfill_venue(settings, venue, days) for venue in venues]
-    _print_status(_status(settings, listings, days))
+    proven = [_backfill_venue(settings, venue, days, refetch=refetch) for venue in venues]
+    _print_status(coverage(Lake(settings.home), listings, days))
     if not all(proven):
         sys.exit(1)
 
 
-def _backfill_venue(settings: Settings, venue: str, days: list[date]) -> bool:
+def _backfill_venue(
+    settings: Settings, venue: str, days: list[date], *, refetch: bool = False
+) -> bool:
     import dagster as dg
 
     from crypto_assets.definitions import build_definitions
@@ -104,7 +113,9 @@ def _backfill_venue(settings: Settings, venue: str, days: list[date]) -> bool:
 
     definitions = build_definitions(settings)
     job = definitions.resolve_job_def(venue)
-    raw = {dg.AssetKey(["raw", dataset.name]) for dataset in VENUES[venue].datasets}
+    datasets = VENUES[venue].datasets
+    raw = {dg.AssetKey(["raw", dataset.name]) for dataset in datasets}
+    ops = {f"raw__{dataset.name}": {"config": {"refetch": refetch}} for dataset in datasets}
     outcomes = []
     with (
         dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance,
@@ -128,13 +139,18 @@ def _backfill_venue(settings: Settings, venue: str, days: list[date]) -> bool:
                 progress.update(task, description=f"{venue}: {event.step_key}")
 
         for some in chunks(days, settings.max_partitions_per_run):
-            outcomes.append(run_range(instance, job, some, advance))
+            outcomes.append(run_range(instance, job, some, advance, ops))
         progress.update(task, description=venue)
     for outcome in outcomes:
         for line in (*outcome.problems, *(f"check failed: {c}" for c in outcome.failed_checks)):
-            _err.print(line, style="red", highlight=False, markup=False)
+            _complain(line)
         for line in outcome.warnings:
-            _err.print(f"check warns: {line}", style="yellow", highlight=False, markup=False)
+            _complain(f"check warns: {line}", style="yellow")
+    if any(outcome.failed_checks for outcome in outcomes):
+        _complain(
+            f"the offending rows are in {settings.home / 'gx' / 'index.html'} and in the Dagster "
+            "UI; if the source has mended them since, backfill these days with --refetch"
+        )
     checks = sum(outcome.checks_passed for outcome in outcomes)
     _out.print(f"{venue}: {len(outcomes)} runs, {checks} checks passed")
     return all(outcome.is_proven for outcome in outcomes)
@@ -155,11 +171,16 @@ def status(
     catalog = load_catalog(settings.catalog)
     listings = catalog.listings if target == "all" else catalog.of_venue(target)
     days = None if first is None and last is None else _range(first, last)
-    rows = _status(settings, list(listings), days)
+    rows = coverage(Lake(settings.home), list(listings), days)
     if as_json:
         _out.print_json(json.dumps(rows))
     else:
         _print_status(rows)
+    failed = failed_checks(Lake(settings.home), days)
+    for line in failed:
+        _complain(f"check failed: {line}")
+    if failed or not any(row["days"] for row in rows):
+        sys.exit(1)
     if any(row["missing"] or row["quarantined"] for row in rows):
         sys.exit(1)
 
@@ -194,10 +215,12 @@ def verify(
         _out.print_json(json.dumps({"checked": checked, "findings": report}))
     else:
         for finding in findings:
-            _err.print(f"{finding.problem}: {finding.part}", style="red", highlight=False)
-            _err.print(f"  {finding.message}", highlight=False, markup=False)
+            _complain(f"{finding.problem}: {finding.part}")
+            _complain(f"  {finding.message}", style="")
         _out.print(f"{checked} partitions checked, {len(findings)} findings")
-    if findings:
+        if findings:
+            _complain("`crypto-assets backfill` over these days fetches and proves them again")
+    if findings or not checked:
         sys.exit(1)
 
 
@@ -212,13 +235,13 @@ def sql(
     path = load_settings().home / "crypto.duckdb"
     if not path.exists():
         raise SettingsError(f"{path} does not exist yet; run `crypto-assets backfill` first")
-    with duckdb.connect(path, read_only=True) as connection:
-        try:
+    try:
+        with duckdb.connect(path, read_only=True) as connection:
             cursor = connection.execute(query)
-        except duckdb.Error as error:
-            raise SettingsError(f"DuckDB refuses the query: {error}") from error
-        names = [column[0] for column in cursor.description or ()]
-        rows = cursor.fetchall()
+            names = [column[0] for column in cursor.description or ()]
+            rows = cursor.fetchall()
+    except duckdb.Error as error:
+        raise SettingsError(f"DuckDB refuses the query: {error}") from error
     if as_csv:
         writer = csv.writer(sys.stdout)
         writer.writerow(names)
@@ -226,7 +249,7 @@ def sql(
         return
     table = Table(*names, box=MINIMAL)
     for row in rows:
-        table.add_row(*("" if value is None else str(value) for value in row))
+        table.add_row(*(Text("" if value is None else str(value)) for value in row))
     # As wide as it must be: a digit that is cut off is a wrong number.
     Console(width=10_000).print(table)
 
@@ -239,7 +262,7 @@ def demo() -> None:
     catalog = load_catalog(settings.catalog)
     days = list(days_between(*_DEMO_DAYS))
     proven = [_backfill_venue(settings, venue, days) for venue in catalog.venues]
-    _print_status(_status(settings, list(catalog.listings), days))
+    _print_status(coverage(Lake(settings.home), list(catalog.listings), days))
     _print_summary(settings)
     if not all(proven):
         sys.exit(1)
@@ -250,7 +273,10 @@ def sandbox_serve(
     port: Annotated[int, typer.Option(help="Port on 127.0.0.1.")] = 8000,
     faults: Annotated[str, typer.Option(help="Comma-separated faults, see `faults`.")] = "",
 ) -> None:
-    """Serve the offline venues on loopback; point the *_URL settings at it to use them."""
+    """Serve the offline venues on loopback.
+
+    Use them with PROFILE=live and the *_URL settings pointed at this server.
+    """
     from crypto_assets import sandbox
 
     catalog = load_catalog(load_settings().catalog)
@@ -265,71 +291,34 @@ def sandbox_faults() -> None:
     from crypto_assets import sandbox
 
     table = Table("fault", "what the venue does")
-    for name, description in sandbox.FAULTS.items():
-        table.add_row(str(name), str(description))
+    for name, fault in sandbox.FAULTS.items():
+        table.add_row(name, fault.description)
     _out.print(table)
+    _out.print(
+        "switched on as name[@SYMBOL[@DATE[@trades or @klines]]][:first N requests]", markup=False
+    )
+
+
+def _complain(line: str, style: str = "red") -> None:
+    _err.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime(day.year, day.month, day.day, tzinfo=UTC)
 
 
 def _yesterday() -> date:
     return datetime.now(UTC).date() - timedelta(days=1)
 
 
-def _range(
-    first: datetime | None, last: datetime | None, default_first: date | None = None
-) -> list[date]:
-    start = first.date() if first else default_first
+def _range(first: datetime | None, last: datetime | None) -> list[date]:
+    start = first.date() if first else None
     end = last.date() if last else _yesterday()
     if start is None:
         raise SettingsError("--to needs --from")
     if end < start:
         raise SettingsError(f"--from {start} is after --to {end}")
     return list(days_between(start, end))
-
-
-def _status(
-    settings: Settings, listings: list[Listing], days: list[date] | None
-) -> list[dict[str, str | int]]:
-    """One row per dataset and market: how many of the days are in which state."""
-    from crypto_assets.lake import Lake, find_proof
-    from crypto_assets.lake.quarantine import quarantined
-    from crypto_assets.sources import VENUES
-
-    lake = Lake(settings.home)
-    if days is None:
-        held = [part.day for part, _ in lake.committed()]
-        days = list(days_between(min(held), max(held))) if held else []
-    rows: list[dict[str, str | int]] = []
-    for venue in dict.fromkeys(listing.venue for listing in listings):
-        for dataset in VENUES[venue].datasets:
-            for listing in (listing for listing in listings if listing.venue == venue):
-                states: Counter[str] = Counter()
-                stored = 0
-                for day in days:
-                    part = MarketDay(dataset.name, listing.market, day)
-                    if (proof := find_proof(lake, part)) is not None:
-                        states[proof.status] += 1
-                        stored += proof.row_count
-                    else:
-                        states["quarantined" if quarantined(lake, part) else "missing"] += 1
-                rows.append(
-                    {
-                        "dataset": dataset.name,
-                        "market": listing.market,
-                        "days": len(days),
-                        **{
-                            state: states[state]
-                            for state in (
-                                "complete",
-                                "empty",
-                                "not_listed",
-                                "quarantined",
-                                "missing",
-                            )
-                        },
-                        "rows": stored,
-                    }
-                )
-    return rows
 
 
 def _print_status(rows: list[dict[str, str | int]]) -> None:
@@ -374,7 +363,8 @@ def _print_summary(settings: Settings) -> None:
 @contextmanager
 def _quiet(folder: Path) -> Iterator[Console]:
     """Send what libraries print to a log file; yields a console that still reaches the terminal."""
-    folder.mkdir(parents=True, exist_ok=True)
+    with storage_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     log = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
     sys.stdout.flush()
     sys.stderr.flush()

@@ -21,8 +21,9 @@ from crypto_assets.checks.asset_checks import build_checks
 from crypto_assets.errors import CatalogError
 from crypto_assets.lake import Lake
 from crypto_assets.partitions import day_partitions
+from crypto_assets.runs import tag_process
 from crypto_assets.settings import Profile, Settings, load_settings
-from crypto_assets.sources import DATASETS, VENUES
+from crypto_assets.sources import DATASETS, require_sources
 from crypto_assets.sources.binance import Binance
 from crypto_assets.sources.venue import Venue
 
@@ -46,12 +47,7 @@ def build_definitions(
             lambda venue: _connect(venue, settings, catalog),
             workers=settings.fetch_workers,
         )
-    for venue in collector.catalog.venues:
-        if venue not in VENUES:
-            raise CatalogError(
-                f"markets.yaml lists venue {venue!r}, but there is no source for it; "
-                f"known are {', '.join(VENUES)}"
-            )
+    require_sources(collector.catalog.venues)
     days = day_partitions(collector.catalog)
     manifest = prepare_manifest(settings)
     policy = dg.BackfillPolicy.multi_run(settings.max_partitions_per_run)
@@ -71,12 +67,23 @@ def build_definitions(
         jobs=jobs,
         schedules=build_schedules(jobs),
         resources={
-            "collector": collector,
+            "collector": _resource(collector),
             "dbt": dbt_cli(),
             "warehouse": DuckDBResource(database=str(settings.home / "warehouse.duckdb")),
         },
         executor=dg.in_process_executor,
     )
+
+
+def _resource(collector: Collector) -> dg.ResourceDefinition:
+    """The collector, which every run needs first; so it is also where a run meets its process."""
+
+    def make(context: dg.InitResourceContext) -> Collector:
+        if context.instance is not None and context.run is not None:
+            tag_process(context.instance, context.run.run_id)
+        return collector
+
+    return dg.ResourceDefinition(make)
 
 
 def _connect(venue: str, settings: Settings, catalog: Catalog) -> Venue:

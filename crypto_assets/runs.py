@@ -7,15 +7,17 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
+from typing import Any
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.utils import make_new_run_id
 
+from crypto_assets.lake.durable import storage_errors
 from crypto_assets.settings import PROJECT_ROOT, Settings
 
 _PROCESS_TAG = "crypto_assets/process"
@@ -52,9 +54,15 @@ class RangeOutcome:
 def dagster_home(settings: Settings) -> Path:
     """The profile's Dagster home, with the project's dagster.yaml in it."""
     home = settings.home / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
+    with storage_errors(home):
+        home.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(PROJECT_ROOT / "dagster.yaml", home / "dagster.yaml")
     return home
+
+
+def tag_process(instance: dg.DagsterInstance, run_id: str) -> None:
+    """Remember which process a run lives in, whoever launched it."""
+    instance.add_run_tags(run_id, {_PROCESS_TAG: _process_name(os.getpid())})
 
 
 def run_range(
@@ -62,8 +70,12 @@ def run_range(
     job: dg.JobDefinition,
     days: Sequence[date],
     on_event: Callable[[dg.DagsterEvent], None] = lambda _: None,
+    ops: Mapping[str, Any] | None = None,
 ) -> RangeOutcome:
-    """Run a job once over an unbroken range of days and tell what became of it."""
+    """Run a job once over an unbroken range of days and tell what became of it.
+
+    `ops` is run configuration by op, as in Dagster's launchpad.
+    """
     run_id = make_new_run_id()
     outcome = RangeOutcome(run_id, (days[0], days[-1]))
 
@@ -77,7 +89,10 @@ def run_range(
         instance=instance,
         run_id=run_id,
         raise_on_error=False,
-        run_config={"loggers": {"console": {"config": {"log_level": "WARNING"}}}},
+        run_config={
+            "loggers": {"console": {"config": {"log_level": "WARNING"}}},
+            "ops": dict(ops or {}),
+        },
         tags={
             "dagster/asset_partition_range_start": days[0].isoformat(),
             "dagster/asset_partition_range_end": days[-1].isoformat(),
@@ -114,10 +129,14 @@ def chunks(days: Sequence[date], size: int) -> Iterator[Sequence[date]]:
 def _process_name(pid: int) -> str:
     """Process id and start time, so that a reused id is not taken for the same process."""
     try:
+        os.kill(pid, 0)
         # Field 22 of /proc/<pid>/stat, after the name in parentheses (man 5 proc).
         stat = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
-    except FileNotFoundError:
+    except ProcessLookupError:
         return f"{pid}@gone"
+    except FileNotFoundError:
+        # No /proc on this system: a living process is known by its id alone.
+        return f"{pid}@running"
     return f"{pid}@{stat.rpartition(')')[2].split()[19]}"
 
 
@@ -131,11 +150,16 @@ def _take_down(event: dg.DagsterEvent, outcome: RangeOutcome) -> None:
                 f"  {part}: {getattr(value, 'value', value)}"
                 for part, value in failure.metadata.items()
             ]
-        elif data.error is not None:
+        elif data.error is not None and data.error.cls_name != "DagsterAssetCheckFailedError":
+            # A failed check is told by its evaluation, with its partition.
             cause = data.error
             while cause.cause is not None:
                 cause = cause.cause
             outcome.problems.append(f"{event.step_key}: {cause.message.strip()}")
+    elif event.event_type is DagsterEventType.RUN_FAILURE and not outcome.problems:
+        error = event.job_failure_data.error
+        if error is not None and error.cls_name != "DagsterExecutionStepExecutionError":
+            outcome.problems.append(f"the run: {error.message.strip()}")
     elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
         name = f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}"

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
 
-from pydantic import Field, SecretStr, ValidationError
+from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from crypto_assets.errors import SettingsError
@@ -29,7 +29,7 @@ class Settings(BaseSettings):
     """All settings, typed and checked; `load_settings` builds one and names what is wrong."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CRYPTO_ASSETS_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="CRYPTO_ASSETS_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True
     )
 
     profile: Profile = Field(Profile.SANDBOX, description="sandbox (offline, default) or live")
@@ -56,10 +56,28 @@ class Settings(BaseSettings):
         "", description="comma-separated fault names switched on in the sandbox"
     )
 
+    @field_validator("data_dir")
+    @classmethod
+    def _has_no_pattern(cls, folder: Path) -> Path:
+        if set("*?[") & set(str(folder)):
+            raise ValueError("must not hold *, ? or [, which DuckDB takes for a pattern")
+        return folder.absolute()
+
+    def as_environment(self) -> dict[str, str]:
+        """These settings as variables, for a process that may start in another folder."""
+        values = {name: getattr(self, name) for name in type(self).model_fields}
+        return {
+            f"CRYPTO_ASSETS_{name.upper()}": (
+                value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+            )
+            for name, value in values.items()
+            if value is not None
+        }
+
     @cached_property
     def home(self) -> Path:
         """`<data_dir>/<profile>`, absolute: everything that one profile owns."""
-        return self.data_dir.absolute() / self.profile.value
+        return self.data_dir / self.profile.value
 
 
 def load_settings() -> Settings:

@@ -14,11 +14,13 @@ import sysconfig
 import threading
 from pathlib import Path
 
+import dagster as dg
+
 from crypto_assets.assets.dbt import PROJECT
 from crypto_assets.checks.data_docs import build_data_docs
 from crypto_assets.docs_site.dbt_docs import build_dbt_docs
 from crypto_assets.docs_site.server import serve
-from crypto_assets.runs import dagster_home
+from crypto_assets.runs import dagster_home, end_orphaned_runs
 from crypto_assets.settings import PROJECT_ROOT, export_to_dbt, load_settings
 
 DAGSTER_PORT = 3000
@@ -39,6 +41,8 @@ def main() -> int:
         flush=True,
     )
     home = dagster_home(settings)
+    with dg.DagsterInstance.from_config(str(home)) as instance:
+        end_orphaned_runs(instance)
     command = [str(Path(sysconfig.get_path("scripts"), "dagster")), "dev"]
     options = ["--workspace", str(PROJECT_ROOT / "workspace.yaml"), "--host", "127.0.0.1"]
     # Ctrl-C reaches both processes, and this one waits for Dagster to end. Set before Dagster
@@ -47,7 +51,7 @@ def main() -> int:
     dagster = subprocess.Popen(  # noqa: S603 - our own program and arguments
         [*command, *options, "--port", str(DAGSTER_PORT)],
         cwd=home,
-        env={**os.environ, "DAGSTER_HOME": str(home)},
+        env={**os.environ, **settings.as_environment(), "DAGSTER_HOME": str(home)},
     )
     # A signal to this process alone is passed on as Ctrl-C, upon which Dagster ends its servers; it
     # would leave them behind if it were terminated.

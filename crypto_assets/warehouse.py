@@ -11,7 +11,6 @@ replaced is decided by the text of its views, kept beside it.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -24,7 +23,7 @@ import pyarrow as pa
 
 from crypto_assets.checks.results import CHECK_RESULTS
 from crypto_assets.lake import Lake
-from crypto_assets.lake.durable import replace, storage_errors, write_text
+from crypto_assets.lake.durable import replacing, write_text
 from crypto_assets.lake.proof import METADATA_KEY
 from crypto_assets.sources import DATASETS
 
@@ -54,16 +53,18 @@ _PROOF_COLUMNS = {
 }
 
 
-def raw_views(lake: Lake) -> dict[str, str]:
+def raw_views(lake: Lake, days: Sequence[date] | None = None) -> dict[str, str]:
     """SELECT statements of the schema `raw`: one per dataset, `proofs` and `check_results`.
 
+    Over all files, or those of some days.
     A dataset without a committed file is an empty view of the same columns, so that what is built
     on it never fails for want of a file.
     """
+    keys = _keys(days)
     views = {
         f"raw.{dataset.name}": _scan(
             lake.raw / dataset.name,
-            f"market=*/date=*/{dataset.name}.parquet",
+            [f"market=*/date={key}/{dataset.name}.parquet" for key in keys],
             {
                 "market": "VARCHAR",
                 "date": "DATE",
@@ -73,10 +74,10 @@ def raw_views(lake: Lake) -> dict[str, str]:
         )
         for dataset in DATASETS
     }
-    views["raw.proofs"] = _proofs(lake)
+    views["raw.proofs"] = _proofs(lake, days)
     views["raw.check_results"] = _scan(
         lake.check_results,
-        "*/date=*.parquet",
+        [f"*/date={key}.parquet" for key in keys],
         {field.name: _duckdb_type(field.type) for field in CHECK_RESULTS},
     )
     return views
@@ -87,11 +88,11 @@ def attach_raw_views(
 ) -> None:
     """Create or refresh the schema `raw` in a database of its own.
 
-    With `days`, `raw.proofs` holds those days only: reading the proof of every file there is takes
-    a tenth of a millisecond each.
+    With `days`, only files of those days are looked at: what is wrong with another day does not
+    matter, and the cost does not grow with history.
     """
     connection.execute("create schema if not exists raw")
-    for name, query in {**raw_views(lake), "raw.proofs": _proofs(lake, days)}.items():
+    for name, query in raw_views(lake, days).items():
         connection.execute(f"create or replace view {name} as {query}")
 
 
@@ -196,9 +197,7 @@ def _view_query(connection: duckdb.DuckDBPyConnection, model: Mapping[str, Any])
 def _export(
     connection: duckdb.DuckDBPyConnection, name: str, column: str, day: date, target: Path
 ) -> int:
-    temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
+    with replacing(target) as temporary:
         try:
             written = connection.execute(
                 f"copy (select * from {name} where {column} >= date '{day}' "
@@ -207,7 +206,6 @@ def _export(
             ).fetchall()
         except duckdb.IOException as error:
             raise OSError(str(error)) from error
-        replace(temporary, target)
     return int(written[0][0])
 
 
@@ -221,25 +219,24 @@ def _replace_database(lake: Lake, views: Mapping[str, str]) -> bool:
     target, record = lake.home / "crypto.duckdb", lake.marts / "views.sql"
     if target.exists() and record.exists() and record.read_text(encoding="utf-8") == text:
         return False
-    temporary = lake.home / f".crypto.duckdb.{os.getpid()}.tmp"
-    with storage_errors(target):
+    # Forgotten first: if the process dies in between, the next publishing replaces again.
+    record.unlink(missing_ok=True)
+    with replacing(target) as temporary:
         temporary.unlink(missing_ok=True)
         with duckdb.connect(temporary) as database:
             database.execute(text)
-        # Forgotten first: if the process dies in between, the next publishing replaces again.
-        record.unlink(missing_ok=True)
-        replace(temporary, target)
-        write_text(record, text)
+    write_text(record, text)
     return True
 
 
-def _scan(folder: Path, pattern: str, columns: Mapping[str, str], *, hive: bool = False) -> str:
-    if next(folder.glob(pattern), None) is None:
-        nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
-        return f"select {nulls} where false"
+def _scan(
+    folder: Path, patterns: Sequence[str], columns: Mapping[str, str], *, hive: bool = False
+) -> str:
+    files = _files(folder, patterns)
+    if files is None:
+        return _nothing(columns)
     names = ", ".join(f'"{name}"' for name in columns)
     options = ", hive_types={'market': VARCHAR, 'date': DATE}" if hive else ""
-    files = _literal(f"{folder}/{pattern}")
     return (
         f"select {names} from read_parquet({files}, hive_partitioning={str(hive).lower()}{options})"
     )
@@ -247,23 +244,34 @@ def _scan(folder: Path, pattern: str, columns: Mapping[str, str], *, hive: bool 
 
 def _proofs(lake: Lake, days: Sequence[date] | None = None) -> str:
     """Proofs of all committed files, or of those of some days."""
-    folders = ["*"] if days is None else [day.isoformat() for day in days]
     # A name that starts with a dot is not finished.
-    patterns = [f"*/market=*/date={folder}/[!.]*.parquet" for folder in folders]
-    patterns = [pattern for pattern in patterns if next(lake.raw.glob(pattern), None)]
-    if not patterns:
-        columns = {**_PROOF_COLUMNS, "file": "VARCHAR"}
-        nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
-        return f"select {nulls} where false"
+    files = _files(lake.raw, [f"*/market=*/date={key}/[!.]*.parquet" for key in _keys(days)])
+    if files is None:
+        return _nothing({**_PROOF_COLUMNS, "file": "VARCHAR"})
     structure = _literal(json.dumps(_PROOF_COLUMNS))
-    files = ", ".join(_literal(f"{lake.raw}/{pattern}") for pattern in patterns)
     # The Parquet metadata has other keys too, whose values are not JSON; DuckDB may look at a value
     # before it filters by key.
     proof = f"case when decode(key) = '{METADATA_KEY}' then decode(value) end"
     return (
         f"select unnest(from_json({proof}, {structure})), file_name as file "
-        f"from parquet_kv_metadata([{files}]) where decode(key) = '{METADATA_KEY}'"
+        f"from parquet_kv_metadata({files}) where decode(key) = '{METADATA_KEY}'"
     )
+
+
+def _keys(days: Sequence[date] | None) -> list[str]:
+    return ["*"] if days is None else [day.isoformat() for day in days]
+
+
+def _files(folder: Path, patterns: Sequence[str]) -> str | None:
+    """A list of glob patterns for DuckDB, of those that match a file; None if none does."""
+    found = [pattern for pattern in patterns if next(folder.glob(pattern), None)]
+    literals = ", ".join(_literal(f"{folder}/{pattern}") for pattern in found)
+    return f"[{literals}]" if found else None
+
+
+def _nothing(columns: Mapping[str, str]) -> str:
+    nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
+    return f"select {nulls} where false"
 
 
 def _duckdb_type(data_type: pa.DataType) -> str:

@@ -80,6 +80,9 @@ def test_verify_finds_a_flipped_byte_a_removed_and_a_swapped_file(
     klines[1].write_bytes(kept)
     done = run(home, "verify", "--json")
     assert done.returncode == 1
+    healed = run(home, "backfill", "binance", "--from", "2024-12-31", "--to", "2025-01-02")
+    assert healed.returncode == 0, healed.stderr
+    assert run(home, "verify").returncode == 0
     findings = json.loads(done.stdout)["findings"]
     problems = {(f["problem"], f["partition"]) for f in findings}
     assert ("changed", "binance_trades BTC-USDT 2024-12-31") in problems
@@ -153,6 +156,13 @@ def test_candles_that_differ_from_the_venue_in_the_last_digit_block_the_day(
     assert done.returncode == 1
     assert "candles_equal_klines" in done.stderr
     assert not (tmp_path / "sandbox" / "crypto.duckdb").exists(), "a wrong number was published"
+    shown = run(tmp_path, "status")
+    assert shown.returncode == 1
+    assert "candles_equal_klines 2025-01-01" in shown.stderr
+    again = ("backfill", "binance", "--from", "2025-01-01", "--to", "2025-01-01", "--refetch")
+    healed = run(tmp_path, *again)
+    assert healed.returncode == 0, healed.stderr
+    assert run(tmp_path, "status").returncode == 0
 
 
 def test_adding_a_market_fetches_only_the_new_one(filled: Path, tmp_path: Path) -> None:

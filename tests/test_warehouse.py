@@ -22,7 +22,7 @@ FIRST, SECOND, THIRD = date(2024, 1, 1), date(2024, 1, 2), date(2024, 1, 3)
 
 
 def commit(lake: Lake, day: date, rows: int = 3) -> None:
-    start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - the lake keeps naive UTC
+    start = datetime(day.year, day.month, day.day)
     first = (day - FIRST).days * rows
     batch = pa.RecordBatch.from_pylist(
         [
@@ -147,7 +147,7 @@ def test_proofs_are_read_from_the_files_whatever_the_session_s_zone(
         "select market, row_count, first_at, gaps[1].started_at, gaps[1].reason, "
         "checks['checksum_equals_published'], length(content_digest) from raw.proofs"
     ).fetchall()
-    midnight, noon = datetime(2024, 1, 1), datetime(2024, 1, 1, 12)  # noqa: DTZ001
+    midnight, noon = datetime(2024, 1, 1), datetime(2024, 1, 1, 12)
     assert found == [("BTC-USDT", 3, midnight, noon, "venue_halt", "passed", 64)]
 
 

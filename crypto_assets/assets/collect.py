@@ -11,6 +11,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 
 import numpy as np
 import pyarrow.compute as pc
@@ -20,6 +21,7 @@ from crypto_assets.catalog import Catalog, Dataset, Listing, MarketDay
 from crypto_assets.errors import CryptoAssetsError, IntegrityError
 from crypto_assets.lake import Gap, Lake, PartitionWriter, Proof, SourceFile, find_proof, quarantine
 from crypto_assets.lake.durable import storage_errors
+from crypto_assets.lake.proof import is_seal_intact
 from crypto_assets.sources.venue import Extract, Venue
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,20 +62,23 @@ class Collector:
         self._venues: dict[str, Venue] = {}
         self._workers = workers
 
-    def collect(self, dataset: Dataset, days: Sequence[date]) -> Iterator[CollectedDay]:
+    def collect(
+        self, dataset: Dataset, days: Sequence[date], *, refetch: bool = False
+    ) -> Iterator[CollectedDay]:
         """Bring days up to date; yields each as soon as all its markets are done.
 
-        A failing market-day does not stop the others. Proven market-days are skipped.
+        A failing market-day does not stop the others. Proven market-days are skipped, unless they
+        are to be fetched again; what is committed then stays until its successor is proven.
         """
+        attempt = partial(self._attempt, self._venue(dataset.venue), dataset, refetch)
         listings = self.catalog.of_venue(dataset.venue)
-        venue = self._venue(dataset.venue)
         with ThreadPoolExecutor(self._workers, thread_name_prefix=dataset.name) as pool:
             pending: dict[Future[_Outcome], date] = {}
             outcomes: dict[date, list[_Outcome]] = {day: [] for day in days}
             for day in outcomes:
                 for listing in listings:
                     part = MarketDay(dataset.name, listing.market, day)
-                    pending[pool.submit(self._attempt, venue, dataset, listing, part)] = day
+                    pending[pool.submit(attempt, listing, part)] = day
             try:
                 for future in as_completed(pending):
                     day = pending[future]
@@ -106,22 +111,22 @@ class Collector:
         return self._venues[name]
 
     def _attempt(
-        self, venue: Venue, dataset: Dataset, listing: Listing, part: MarketDay
+        self, venue: Venue, dataset: Dataset, refetch: bool, listing: Listing, part: MarketDay
     ) -> _Outcome:
         started = time.monotonic()
         try:
-            proof, is_new = self._prove(venue, dataset, listing, part)
+            proof, is_new = self._prove(venue, dataset, refetch, listing, part)
         except CryptoAssetsError as error:
             return _Outcome(None, Failure(part, error), False, time.monotonic() - started)
         return _Outcome(proof, None, is_new, time.monotonic() - started)
 
     def _prove(
-        self, venue: Venue, dataset: Dataset, listing: Listing, part: MarketDay
+        self, venue: Venue, dataset: Dataset, refetch: bool, listing: Listing, part: MarketDay
     ) -> tuple[Proof, bool]:
         """The partition's proof, and whether it was committed just now."""
         workdir = self.lake.inflight(part)
         with storage_errors(workdir), self.lake.partition_lock(part):
-            committed = self._committed(listing, part)
+            committed = None if refetch else self._committed(listing, part)
             if committed is not None:
                 return committed, False
             workdir.mkdir(parents=True, exist_ok=True)
@@ -141,7 +146,8 @@ class Collector:
     def _committed(self, listing: Listing, part: MarketDay) -> Proof | None:
         """The proof by which a partition may be skipped."""
         proof = find_proof(self.lake, part)
-        if proof is None:
+        if proof is None or not is_seal_intact(self.lake.file(part)):
+            # Not what was committed, so the partition counts as missing; the commit replaces it.
             return None
         if proof.status == "not_listed" and listing.is_listed_on(part.day):
             # The catalogue has learned better since.

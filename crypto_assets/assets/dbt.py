@@ -58,9 +58,13 @@ def prepare_manifest(settings: Settings) -> Path:
     export_to_dbt(settings)
     newest = max(
         path.stat().st_mtime
-        for folder in ("models", "macros", "tests", "docs", ".")
-        for path in PROJECT.project_dir.glob(f"{folder}/*" if folder == "." else f"{folder}/**/*")
-        if path.is_file()
+        # Folders count too: their time tells that a file was removed.
+        for folder in ("models", "macros", "tests", "docs")
+        for path in (
+            *PROJECT.project_dir.glob("*.yml"),
+            PROJECT.project_dir / folder,
+            *(PROJECT.project_dir / folder).rglob("*"),
+        )
     )
     manifest = PROJECT.manifest_path
     manifest.parent.mkdir(parents=True, exist_ok=True)

@@ -12,6 +12,7 @@ import dagster as dg
 from dagster._core.definitions.source_asset import (
     SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as RECORDED_ALREADY,
 )
+from pydantic import Field
 
 from crypto_assets.assets.collect import CollectedDay, Collector, Failure
 from crypto_assets.catalog import Dataset
@@ -20,6 +21,14 @@ from crypto_assets.lake import Proof
 from crypto_assets.partitions import days_of
 
 _BARS = "▁▂▃▄▅▆▇█"
+
+
+class RawConfig(dg.Config):
+    """What a person may ask of a raw asset beside its partitions."""
+
+    refetch: bool = Field(
+        False, description="Fetch days again that are proven already, and replace them."
+    )
 
 
 def build_raw_asset(
@@ -42,10 +51,13 @@ def build_raw_asset(
         },
     )
     def raw(
-        context: dg.AssetExecutionContext, collector: dg.ResourceParam[Collector]
+        context: dg.AssetExecutionContext,
+        config: RawConfig,
+        collector: dg.ResourceParam[Collector],
     ) -> Iterator[dg.MaterializeResult[None]]:
         failures: list[Failure] = []
-        for day in collector.collect(dataset, days_of(list(context.partition_keys))):
+        days = days_of(list(context.partition_keys))
+        for day in collector.collect(dataset, days, refetch=config.refetch):
             failures += day.failures
             for failure in day.failures:
                 context.log.error(f"{type(failure.error).__name__}: {failure.error}")

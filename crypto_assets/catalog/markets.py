@@ -107,6 +107,8 @@ def load_catalog(folder: Path | None = None) -> Catalog:
         for venue, of_venue in entries.items()
         for entry in of_venue
     )
+    if not listings:
+        raise CatalogError(f"{path} lists no market at all")
     _check(path, listings)
     return Catalog(listings)
 

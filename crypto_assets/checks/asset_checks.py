@@ -4,7 +4,7 @@ Thin: which days, which database, and what a person sees of a result.
 """
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
@@ -51,7 +51,7 @@ def _build_check(
 ) -> dg.AssetChecksDefinition:
     def check(context: dg.AssetCheckExecutionContext) -> Any:
         keys = [date.fromisoformat(key) for key in context.partition_keys]
-        with _connect(suite, lake, context) as connection:
+        with _connect(suite, lake, context, keys) as connection:
             result = evaluate(suite, connection, keys, catalog=catalog, run_id=context.run.run_id)
         return _events(context, result, keep(lake, result))
 
@@ -72,7 +72,7 @@ def _build_check(
 
 @contextmanager
 def _connect(
-    suite: Suite, lake: Lake, context: dg.AssetCheckExecutionContext
+    suite: Suite, lake: Lake, context: dg.AssetCheckExecutionContext, days: Sequence[date]
 ) -> Iterator[duckdb.DuckDBPyConnection]:
     if suite.reads_warehouse:
         # The resource leaves its connection open, and the file locked, when an error passes by.
@@ -80,7 +80,7 @@ def _connect(
             yield connection
     else:
         with duckdb.connect() as connection:
-            attach_raw_views(connection, lake)
+            attach_raw_views(connection, lake, days)
             yield connection
 
 

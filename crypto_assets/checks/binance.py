@@ -104,11 +104,6 @@ _TRADES_ARE_COMPLETE = Suite(
             "ids_are_the_proven_ones",
             "the file spans as many ids as its proof says",
         ),
-        is_zero(
-            "gaps_or_duplicates",
-            "proofs_report_no_gap",
-            "the proof reports no duplicates and no gaps while the market is listed",
-        ),
         are_equal(
             "rows_compared",
             "trades_in_klines",
@@ -161,11 +156,6 @@ _TRADES_ARE_COMPLETE = Suite(
             coalesce(trades_proof.source_row_count, 0) as rows_at_source,
             coalesce(counted.ids, 0) as ids_spanned,
             coalesce(trades_proof.last_id - trades_proof.first_id + 1, 0) as ids_proven,
-            coalesce(
-                len(list_filter(trades_proof.gaps, lambda gap: gap.reason != 'not_listed'))
-                    + trades_proof.duplicate_count,
-                0
-            ) as gaps_or_duplicates,
             coalesce(compared.trades, 0) as rows_compared,
             coalesce(compared.kline_trades, 0) as trades_in_klines,
             coalesce(compared.without_kline, 0) as minutes_without_kline,

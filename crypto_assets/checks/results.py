@@ -5,7 +5,6 @@ Grain of the rows: one expectation evaluated for one partition; read as `raw.che
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import Any
@@ -13,7 +12,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crypto_assets.lake.durable import replace, storage_errors
+from crypto_assets.lake.durable import replacing
 from crypto_assets.lake.layout import Lake
 
 CHECK_RESULTS = pa.schema(
@@ -37,9 +36,5 @@ def write_results(lake: Lake, suite: str, day: date, rows: Sequence[Mapping[str,
     """Replace what is kept of one suite and day; `rows` have the columns of CHECK_RESULTS."""
     target = lake.check_results / suite / f"date={day.isoformat()}.parquet"
     table = pa.Table.from_pylist(list(rows), schema=CHECK_RESULTS)
-    with storage_errors(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        # A dot keeps a half-written file out of the glob that reads the kept ones.
-        temporary = target.with_name(f".{target.name}.{os.getpid()}.tmp")
+    with replacing(target) as temporary:
         pq.write_table(table, temporary, compression="zstd")
-        replace(temporary, target)

@@ -117,9 +117,9 @@ def _across(
             part, "foreign", f"{path} was not committed; only {lake.file(part).name} belongs here"
         )
     for part, proof in proofs.items():
-        for gone in _remembered(part, proof, siblings):
+        for gone in _remembered(lake, part, proof, siblings):
             if not lake.file(gone).exists():
-                found(gone, "removed", f"{lake.file(gone)} is gone, but {part} was proven with it")
+                found(gone, "removed", f"{lake.file(gone)} is not there, but {part} is")
     for part, last_id, following, first_id in _joints(proofs):
         if first_id != last_id + 1:
             found(
@@ -131,12 +131,14 @@ def _across(
 
 
 def _remembered(
-    part: MarketDay, proof: Proof, siblings: Mapping[str, frozenset[str]]
+    lake: Lake, part: MarketDay, proof: Proof, siblings: Mapping[str, frozenset[str]]
 ) -> Iterable[MarketDay]:
     for neighbour in proof.neighbours.values():
         yield MarketDay(part.dataset, part.market, date.fromisoformat(neighbour))
-    for sibling in siblings.get(part.dataset, frozenset()):
-        yield MarketDay(sibling, part.market, part.day)
+    for name in siblings.get(part.dataset, frozenset()):
+        sibling = MarketDay(name, part.market, part.day)
+        if not lake.quarantine(sibling).exists():
+            yield sibling
 
 
 def _joints(

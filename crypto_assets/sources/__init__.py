@@ -3,6 +3,9 @@
 Fetching does I/O and parsing is pure. Nothing here knows Dagster, DuckDB or the lake.
 """
 
+from collections.abc import Iterable
+
+from crypto_assets.errors import CatalogError
 from crypto_assets.sources.binance import Binance
 
 # Every venue that can be collected, and the datasets that come of it.
@@ -15,4 +18,15 @@ SIBLINGS = {
     for dataset in venue.datasets
 }
 
-__all__ = ["DATASETS", "SIBLINGS", "VENUES"]
+
+def require_sources(venues: Iterable[str]) -> None:
+    """Raise CatalogError for a venue that the catalogue lists and that has no source."""
+    for venue in venues:
+        if venue not in VENUES:
+            raise CatalogError(
+                f"markets.yaml lists venue {venue!r}, but there is no source for it; "
+                f"known are {', '.join(VENUES)}"
+            )
+
+
+__all__ = ["DATASETS", "SIBLINGS", "VENUES", "require_sources"]

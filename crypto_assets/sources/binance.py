@@ -227,6 +227,11 @@ class Binance:
         row_count = sum(batch.num_rows for batch in batches)
         if row_count:
             self._refuse_stale(part, missing)
+        elif (span := self._id_span(listing, part)).first is not None:
+            raise SourceMissingError(
+                f"{part}: REST has trades of that day from id {span.first} on, but no candle, and "
+                "the archive has none either; run the partition again later"
+            ) from missing
         document = pages.document(f"{self._rest.url(_KLINES)}?symbol={listing.symbol}&interval=1m")
         return candles_of(
             batches,

@@ -208,7 +208,7 @@ def _kept(lake: Lake) -> set[str]:
 
 
 def _commit_trades(lake: Lake, day: date, *, first_id: int) -> None:
-    start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - at rest without zone
+    start = datetime(day.year, day.month, day.day)
     rows = [
         {
             "id": first_id + minute,
@@ -225,7 +225,7 @@ def _commit_trades(lake: Lake, day: date, *, first_id: int) -> None:
 
 
 def _commit_klines(lake: Lake, day: date, *, minutes: int) -> None:
-    start = datetime(day.year, day.month, day.day)  # noqa: DTZ001 - at rest without zone
+    start = datetime(day.year, day.month, day.day)
     rows = [
         {
             "open_time": start + timedelta(minutes=minute),

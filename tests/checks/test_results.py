@@ -21,7 +21,7 @@ ROW = {
     "blocking": True,
     "observed": '{"binance BTC-USDT": {"rows_in_file": 5}}',
     "unexpected_count": 0,
-    "evaluated_at": datetime(2024, 1, 2, 3, 4, 5, 678901),  # noqa: DTZ001 - at rest without zone
+    "evaluated_at": datetime(2024, 1, 2, 3, 4, 5, 678901),
     "run_id": "",
 }
 

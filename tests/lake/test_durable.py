@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import errno
+import os
+import subprocess
+import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -35,9 +38,9 @@ def test_a_refused_write_leaves_the_old_text_alone(
 ) -> None:
     path = tmp_path / "views.sql"
     write_text(path, "old")
-    with small_files(100), pytest.raises(OSError, match="File too large") as caught:
+    with small_files(100), pytest.raises(StorageError, match="File too large") as caught:
         write_text(path, "new" * 100)
-    assert caught.value.errno == errno.EFBIG
+    assert str(path) in str(caught.value)
     assert path.read_text() == "old"
     assert list(tmp_path.iterdir()) == [path]
 
@@ -57,3 +60,20 @@ def test_only_the_disks_refusals_become_storage_errors(tmp_path: Path) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
     with pytest.raises(ValueError, match="mine"), storage_errors(tmp_path):
         raise ValueError("mine")
+
+
+def test_what_killed_processes_left_beside_a_target_goes_with_the_next_write(
+    tmp_path: Path,
+) -> None:
+    target = tmp_path / "mart.parquet"
+    gone = subprocess.Popen([sys.executable, "-c", ""])
+    gone.wait()
+    orphan = tmp_path / f".mart.parquet.{gone.pid}.tmp"
+    living = tmp_path / f".mart.parquet.{os.getppid()}.tmp"
+    other = tmp_path / f".other.parquet.{gone.pid}.tmp"
+    for path in (orphan, living, other):
+        path.write_text("half")
+    write_text(target, "whole")
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(
+        [target.name, living.name, other.name]
+    )
