@@ -74,7 +74,7 @@ def test_verify_finds_a_flipped_byte_a_removed_and_a_swapped_file(
     content = bytearray(trades[0].read_bytes())
     content[len(content) // 2] ^= 1
     trades[0].write_bytes(content)
-    trades[1].unlink()
+    klines[2].unlink()
     kept = klines[0].read_bytes()
     klines[0].write_bytes(klines[1].read_bytes())
     klines[1].write_bytes(kept)
@@ -86,7 +86,7 @@ def test_verify_finds_a_flipped_byte_a_removed_and_a_swapped_file(
     findings = json.loads(done.stdout)["findings"]
     problems = {(f["problem"], f["partition"]) for f in findings}
     assert ("changed", "binance_trades BTC-USDT 2024-12-31") in problems
-    assert ("removed", "binance_trades BTC-USDT 2025-01-01") in problems
+    assert ("removed", "binance_klines BTC-USDT 2025-01-02") in problems
     assert ("swapped", "binance_klines BTC-USDT 2024-12-31") in problems
     assert ("swapped", "binance_klines BTC-USDT 2025-01-01") in problems
 
@@ -220,7 +220,7 @@ def test_a_reader_in_another_process_and_ten_runs_do_not_disturb_each_other(
 # Holds the database open for reading and writing, as DuckDB's own shell does by default, and keeps
 # asking until it is told to stop.
 _READER = """
-import signal, sys, duckdb
+import signal, sys, time, duckdb
 stop = []
 signal.signal(signal.SIGTERM, lambda *_: stop.append(1))
 connection = duckdb.connect(sys.argv[1])
@@ -230,4 +230,5 @@ while not stop:
     days = connection.execute("select count(*) from markets.ohlcv_1d").fetchall()[0][0]
     assert days >= last, (days, last)
     last = days
+    time.sleep(0.02)
 """

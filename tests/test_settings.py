@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from crypto_assets.errors import SettingsError
-from crypto_assets.settings import PROJECT_ROOT, Profile, export_to_dbt, load_settings
+from crypto_assets.settings import PROJECT_ROOT, Profile, Settings, export_to_dbt, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -29,6 +29,7 @@ def test_default_is_the_sandbox_in_the_project() -> None:
 
 def test_environment_and_env_file_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / ".env").write_text("CRYPTO_ASSETS_PROFILE=live\nCRYPTO_ASSETS_FETCH_WORKERS=7\n")
+    monkeypatch.setitem(Settings.model_config, "env_file", tmp_path / ".env")
     monkeypatch.setenv("CRYPTO_ASSETS_FETCH_WORKERS", "9")
     monkeypatch.setenv("CRYPTO_ASSETS_DATA_DIR", "elsewhere")
     settings = load_settings()

@@ -70,8 +70,8 @@ class Collector:
         A failing market-day does not stop the others. Proven market-days are skipped, unless they
         are to be fetched again; what is committed then stays until its successor is proven.
         """
-        attempt = partial(self._attempt, self._venue(dataset.venue), dataset, refetch)
         listings = self.catalog.of_venue(dataset.venue)
+        attempt = partial(self._attempt, self._venue(dataset.venue), dataset, refetch)
         with ThreadPoolExecutor(self._workers, thread_name_prefix=dataset.name) as pool:
             pending: dict[Future[_Outcome], date] = {}
             outcomes: dict[date, list[_Outcome]] = {day: [] for day in days}
