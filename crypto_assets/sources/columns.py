@@ -153,6 +153,8 @@ def _column(values: list[Any], data_type: pa.DataType) -> pa.Array:
         raise TypeError("null")
     if pa.types.is_decimal(data_type):
         return pa.array(values, pa.string()).cast(data_type)
+    if pa.types.is_integer(data_type) and any(type(value) is not int for value in values):
+        raise TypeError("Arrow would cut 15.5 to 15")
     return pa.array(values, data_type)
 
 

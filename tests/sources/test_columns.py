@@ -75,6 +75,13 @@ def test_price_that_does_not_fit_is_named(price: str) -> None:
         raw_of_json(rows, (0, 1), SCHEMA, PART)
 
 
+@pytest.mark.parametrize("number", ["15.5", "15.0", "1e1", "true", '"15"', "null", str(2**63)])
+def test_integer_that_is_none_is_named_not_cut(number: str) -> None:
+    rows = json_rows(f'[[1, "1.5"], [{number}, "1.5"]]'.encode(), "page")
+    with pytest.raises(MalformedRowError, match=r"id of a row of REST does not fit int64"):
+        raw_of_json(rows, (0, 1), SCHEMA, PART)
+
+
 @pytest.mark.parametrize(
     "body", [b"", b"{}", b"[NaN]", b"null", b"<html>", b"[" * 100_000, b'{"code":-1000}', b"\xff"]
 )
