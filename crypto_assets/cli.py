@@ -142,7 +142,11 @@ def _backfill_venue(
             outcomes.append(run_range(instance, job, some, advance, ops))
         progress.update(task, description=venue)
     for outcome in outcomes:
-        for line in (*outcome.problems, *(f"check failed: {c}" for c in outcome.failed_checks)):
+        for line in (
+            *outcome.problems,
+            *outcome.skipped,
+            *(f"check failed: {check}" for check in outcome.failed_checks),
+        ):
             _complain(line)
         for line in outcome.warnings:
             _complain(f"check warns: {line}", style="yellow")

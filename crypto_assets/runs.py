@@ -44,11 +44,12 @@ class RangeOutcome:
     problems: list[str] = field(default_factory=list)
     failed_checks: list[str] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    skipped: list[str] = field(default_factory=list)
 
     @property
     def is_proven(self) -> bool:
         """Whether everything asked for is proven and no check of severity ERROR failed."""
-        return self.is_success and not self.failed_checks
+        return self.is_success and not self.failed_checks and not self.skipped
 
 
 def dagster_home(settings: Settings) -> Path:
@@ -156,6 +157,9 @@ def _take_down(event: dg.DagsterEvent, outcome: RangeOutcome) -> None:
             while cause.cause is not None:
                 cause = cause.cause
             outcome.problems.append(f"{event.step_key}: {cause.message.strip()}")
+    elif event.event_type is DagsterEventType.STEP_SKIPPED:
+        # Dagster calls such a run a success, but what was asked for has not been made.
+        outcome.skipped.append(f"{event.step_key}: skipped, for want of what it is made from")
     elif event.event_type is DagsterEventType.RUN_FAILURE and not outcome.problems:
         error = event.job_failure_data.error
         if error is not None and error.cls_name != "DagsterExecutionStepExecutionError":

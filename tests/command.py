@@ -19,7 +19,9 @@ def write_catalog(home: Path, text: str = CATALOG) -> None:
 
 def environment(home: Path, **variables: str) -> dict[str, str]:
     """This process's environment with settings for a data folder; `variables` have no prefix."""
-    inherited = {k: v for k, v in os.environ.items() if not k.startswith("CRYPTO_ASSETS_")}
+    inherited = {
+        k: v for k, v in os.environ.items() if not k.startswith(("CRYPTO_ASSETS_", "DBT_"))
+    }
     if not (home / "catalog" / "markets.yaml").exists():
         write_catalog(home)
     return {

@@ -11,7 +11,7 @@ from dbt.contracts.graph.manifest import Manifest
 from dbt_warehouse import PROJECT, Warehouse
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def dbt_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """Everything that dbt writes goes to a temporary folder."""
     home = tmp_path_factory.mktemp("dbt")
@@ -26,7 +26,7 @@ def dbt_environment(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield home
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def manifest(dbt_environment: Path) -> Manifest:
     result = dbtRunner().invoke(["parse"])
     assert isinstance(result.result, Manifest), result.exception
