@@ -41,4 +41,4 @@ format: $(STAMP)  ## format and sort imports
 
 lock: $(STAMP)  ## rewrite requirements.lock from pyproject.toml
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --upgrade \
-	  --no-emit-index-url --no-header --no-strip-extras --group dev -o requirements.lock pyproject.toml
+	  --no-emit-index-url --no-header --no-strip-extras --group dev --extra ccxt -o requirements.lock pyproject.toml

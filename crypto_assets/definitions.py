@@ -25,6 +25,9 @@ from crypto_assets.runs import tag_process
 from crypto_assets.settings import Profile, Settings, load_settings
 from crypto_assets.sources import DATASETS, require_sources
 from crypto_assets.sources.binance import Binance
+from crypto_assets.sources.ccxt_candles import Ccxt
+from crypto_assets.sources.coinbase import Coinbase
+from crypto_assets.sources.kraken import Kraken
 from crypto_assets.sources.venue import Venue
 
 
@@ -101,6 +104,12 @@ def _connect(venue: str, settings: Settings, catalog: Catalog) -> Venue:
                 limits_folder=limits,
                 transport=transport,
             )
+        case "coinbase":
+            return Coinbase(url=settings.coinbase_url, limits_folder=limits, transport=transport)
+        case "kraken":
+            return Kraken(url=settings.kraken_url, limits_folder=limits, transport=transport)
+        case "ccxt":
+            return Ccxt(urls=settings.ccxt_url_of, limits_folder=limits, transport=transport)
         case _:
             raise CatalogError(f"no source is connected for venue {venue!r}")
 

@@ -82,6 +82,14 @@ class UnknownSymbolError(PermanentSourceError):
     """The venue does not know a symbol that the catalogue lists."""
 
 
+class UnknownExchangeError(PermanentSourceError):
+    """ccxt does not have an exchange that the catalogue names, or no minute candles of it."""
+
+
+class MissingLibraryError(PermanentSourceError):
+    """A source needs an optional library that is not installed."""
+
+
 class UnexpectedReplyError(PermanentSourceError):
     """The body is not what the source documents, for example HTML or an error object."""
 
@@ -114,6 +122,10 @@ class MalformedRowError(IntegrityError):
     """A row has other columns, or a value that does not fit its exact type."""
 
 
+class InexactNumberError(IntegrityError):
+    """A number was computed on its way here: it is not, digit by digit, what the source printed."""
+
+
 class WrongTimeUnitError(IntegrityError):
     """Timestamps are neither milliseconds nor microseconds of the partition's day."""
 
@@ -140,6 +152,18 @@ class ConflictingDuplicateError(IntegrityError):
 
 class UnorderedIdError(IntegrityError):
     """Ids run backwards."""
+
+
+class StuckCursorError(IntegrityError):
+    """The cursor of a page does not lead on: asking with it would give the same page for ever."""
+
+
+class ClockJumpError(IntegrityError):
+    """Times run backwards from one id to the next, or lie in the future."""
+
+
+class UnorderedTimeError(IntegrityError):
+    """Time runs backwards while ids go on."""
 
 
 class NeighbourMismatchError(IntegrityError):

@@ -6,6 +6,7 @@ What each setting means is in its description; README.md lists those a user meet
 from __future__ import annotations
 
 import os
+import re
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,16 @@ class Settings(BaseSettings):
         None, description="sent as X-MBX-APIKEY if set; market data needs none"
     )
 
+    coinbase_url: str = Field(
+        "https://api.exchange.coinbase.com", description="Coinbase Exchange REST"
+    )
+    kraken_url: str = Field("https://api.kraken.com", description="Kraken spot REST")
+    ccxt_urls: str = Field(
+        "",
+        description="addresses that replace those of exchanges behind ccxt: comma-separated "
+        "exchange=URL, for example bitstamp=http://127.0.0.1:8000",
+    )
+
     fetch_workers: int = Field(
         4, ge=1, le=32, description="partitions of one asset fetched at the same time"
     )
@@ -63,6 +74,14 @@ class Settings(BaseSettings):
             raise ValueError("must not hold *, ? or [, which DuckDB takes for a pattern")
         return folder.absolute()
 
+    @field_validator("ccxt_urls")
+    @classmethod
+    def _is_pairs(cls, text: str) -> str:
+        for item in filter(str.strip, text.split(",")):
+            if not re.fullmatch(r"\s*[a-z0-9]+=https?://[^/\s]\S*\s*", item):
+                raise ValueError(f"{item!r} is not exchange=URL, as bitstamp=http://127.0.0.1:8000")
+        return text
+
     def as_environment(self) -> dict[str, str]:
         """These settings as variables, for a process that may start in another folder."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
@@ -73,6 +92,12 @@ class Settings(BaseSettings):
             for name, value in values.items()
             if value is not None
         }
+
+    @property
+    def ccxt_url_of(self) -> dict[str, str]:
+        """`ccxt_urls` by exchange."""
+        items = (item.strip().partition("=") for item in self.ccxt_urls.split(",") if item.strip())
+        return {exchange: url for exchange, _, url in items}
 
     @cached_property
     def home(self) -> Path:

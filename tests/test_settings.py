@@ -55,6 +55,22 @@ def test_wrong_variable_is_named(monkeypatch: pytest.MonkeyPatch, name: str, val
         load_settings()
 
 
+def test_addresses_behind_ccxt_are_pairs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(
+        "CRYPTO_ASSETS_CCXT_URLS", "bitstamp=http://127.0.0.1:8000, okx=https://eea.okx.com/x,"
+    )
+    urls = {"bitstamp": "http://127.0.0.1:8000", "okx": "https://eea.okx.com/x"}
+    assert load_settings().ccxt_url_of == urls
+    monkeypatch.setenv(
+        "CRYPTO_ASSETS_CCXT_URLS", load_settings().as_environment()["CRYPTO_ASSETS_CCXT_URLS"]
+    )
+    assert load_settings().ccxt_url_of == urls
+    for wrong in ("bitstamp", "http://127.0.0.1", "bitstamp=127.0.0.1:8000", "bitstamp=http://"):
+        monkeypatch.setenv("CRYPTO_ASSETS_CCXT_URLS", wrong)
+        with pytest.raises(SettingsError, match=r"CRYPTO_ASSETS_CCXT_URLS: .*is not exchange=URL"):
+            load_settings()
+
+
 def test_every_wrong_variable_is_named_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CRYPTO_ASSETS_PROFILE", "production")
     monkeypatch.setenv("CRYPTO_ASSETS_FETCH_WORKERS", "0")

@@ -18,8 +18,11 @@ from crypto_assets.errors import CatalogError
 
 PACKAGED = Path(__file__).parent
 
+# The one venue that stands for many exchanges: its markets name theirs, as in BTC-USD@bitstamp.
+_OF_MANY = "ccxt"
+
 # pydantic's URL-free subset: what may stand in a folder name and in a venue's request.
-_MarketName = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]+-[A-Z0-9]+$")]
+_MarketName = Annotated[str, StringConstraints(pattern=r"^[A-Z0-9]+-[A-Z0-9]+(@[a-z0-9]+)?$")]
 _Symbol = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9._/-]+$")]
 _Venue = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 
@@ -41,6 +44,7 @@ class Listing:
     """One market at one venue: `market` is BASE-QUOTE, `symbol` is the venue's own name.
 
     `since` and `until` are UTC days, both inclusive; `until` is None while the market is listed.
+    A market of venue ccxt is BASE-QUOTE@exchange, and its symbol is ccxt's name (BTC/USD).
     """
 
     venue: str
@@ -48,6 +52,16 @@ class Listing:
     symbol: str
     since: date
     until: date | None = None
+
+    @property
+    def pair(self) -> str:
+        """BASE-QUOTE."""
+        return self.market.partition("@")[0]
+
+    @property
+    def exchange(self) -> str:
+        """Where the market is traded: the exchange that it names, else the venue."""
+        return self.market.partition("@")[2] or self.venue
 
     def is_listed_on(self, day: date) -> bool:
         """Whether the venue had this market on a UTC day."""
@@ -115,13 +129,18 @@ def load_catalog(folder: Path | None = None) -> Catalog:
 
 def _check(path: Path, listings: tuple[Listing, ...]) -> None:
     for field in ("market", "symbol"):
-        seen: set[tuple[str, str]] = set()
+        seen: set[tuple[str, str, str]] = set()
         for listing in listings:
-            key = (listing.venue, getattr(listing, field))
+            key = (listing.venue, listing.exchange, getattr(listing, field))
             if key in seen:
-                raise CatalogError(f"{path}: {listing.venue} lists {field} {key[1]} twice")
+                raise CatalogError(f"{path}: {listing.exchange} lists {field} {key[2]} twice")
             seen.add(key)
     for listing in listings:
+        if ("@" in listing.market) != (listing.venue == _OF_MANY):
+            form = "BASE-QUOTE@exchange" if listing.venue == _OF_MANY else "BASE-QUOTE"
+            raise CatalogError(
+                f"{path}: a market of {listing.venue} is {form}, not {listing.market}"
+            )
         if listing.until is not None and listing.until < listing.since:
             raise CatalogError(
                 f"{path}: {listing.venue} {listing.market} ends ({listing.until}) "

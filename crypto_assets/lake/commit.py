@@ -77,6 +77,7 @@ class PartitionWriter:
         self._last_row: pa.RecordBatch | None = None
         self._first_id: int | None = None
         self._last_id: int | None = None
+        self._missing_ids = 0
         self._first_at: datetime | None = None
         self._last_at: datetime | None = None
         self._path = lake.inflight(part) / f".{dataset.name}.{os.getpid()}.parquet.tmp"
@@ -159,7 +160,7 @@ class PartitionWriter:
         self._write_rows(pa.Table.from_batches(self._unwritten, self._dataset.schema))
         # Two days committed at the same time must each see the other or be seen by it.
         with storage_errors(self._path), self._lake.commit_lock(self._part):
-            neighbours = self._join_neighbours(status)
+            neighbours, missing_beside = self._join_neighbours(status)
             proof = Proof(
                 dataset=self._dataset.name,
                 partition=self._part.partition,
@@ -178,7 +179,7 @@ class PartitionWriter:
                 content_digest=self._digest.hexdigest(),
                 key=self._dataset.key,
                 source=source,
-                checks={**checks, **self._own_checks(neighbours)},
+                checks={**checks, **self._own_checks(neighbours, missing_beside)},
                 gaps=gaps,
                 neighbours=neighbours,
                 code_version=__version__,
@@ -202,17 +203,22 @@ class PartitionWriter:
                 self._writer.write_table(rows, row_group_size=_ROW_GROUP)
             self._written += rows.num_rows
 
-    def _own_checks(self, neighbours: dict[_Side, str]) -> dict[str, str]:
+    def _own_checks(
+        self, neighbours: dict[_Side, str], missing_beside: dict[_Side, int]
+    ) -> dict[str, str]:
         checks = {
             "rows_equal_source": "passed",
             "key_is_unique_and_ordered": "passed",
             "times_are_inside_the_day": "passed",
         }
-        if self._dataset.id_rule == "contiguous":
-            checks["ids_are_contiguous"] = "passed"
-            for side in ("previous", "next"):
+        if self._dataset.id_rule is not None:
+            checks["ids_are_contiguous"] = _counted(self._missing_ids)
+            sides: tuple[_Side, ...] = ("previous", "next")
+            for side in sides:
                 joined = side in neighbours
-                checks[f"ids_join_{side}_day"] = "passed" if joined else "not committed yet"
+                checks[f"ids_join_{side}_day"] = (
+                    _counted(missing_beside.get(side, 0)) if joined else "not committed yet"
+                )
         return checks
 
     def _check_nulls(self, batch: pa.RecordBatch) -> None:
@@ -230,6 +236,8 @@ class PartitionWriter:
         steps = np.diff(keys, prepend=before)
         if (backwards := np.flatnonzero(steps <= 0)).size:
             self._raise_disorder(batch, column, int(backwards[0]), int(steps[backwards[0]]))
+        if self._dataset.id_rule == "expected":
+            self._missing_ids += int((steps - 1).sum())
         if self._dataset.id_rule == "contiguous" and (holes := np.flatnonzero(steps > 1)).size:
             at = int(holes[0])
             raise MissingIdError(
@@ -275,13 +283,16 @@ class PartitionWriter:
         self._first_at = first_at if self._first_at is None else min(first_at, self._first_at)
         self._last_at = last_at if self._last_at is None else max(last_at, self._last_at)
 
-    def _join_neighbours(self, status: Status) -> dict[_Side, str]:
-        """Days around this one whose ids join; raises NeighbourMismatchError if they do not.
+    def _join_neighbours(self, status: Status) -> tuple[dict[_Side, str], dict[_Side, int]]:
+        """Days around this one whose ids join, and how many are missing there if some may be.
 
-        The ids around a day without a row join each other.
+        Raises NeighbourMismatchError if ids do not join. Those around a day without a row join each
+        other.
         """
-        if self._dataset.id_rule != "contiguous" or status == "not_listed":
-            return {}
+        if self._dataset.id_rule is None or status == "not_listed":
+            return {}, {}
+        may_miss = self._dataset.id_rule == "expected"
+        missing: dict[_Side, int] = {}
         previous, following = self._nearest(-1), self._nearest(1)
         days = [
             (proof.partition, proof.first_id, proof.last_id) if proof is not None else None
@@ -290,7 +301,14 @@ class PartitionWriter:
         if self._rows:
             days.insert(1, (self._part.partition, self._first_id, self._last_id))
         for (left, _, last), (right, first, _) in pairwise(filter(None, days)):
-            if last is not None and first != last + 1:
+            if first is None or last is None:
+                continue
+            if may_miss and first > last:
+                if right != self._part.partition:
+                    missing["next"] = first - last - 1
+                if left != self._part.partition:
+                    missing["previous"] = first - last - 1
+            elif first != last + 1:
                 raise NeighbourMismatchError(
                     f"{self._part}: its ids do not join the committed days around it: {left} ends "
                     f"with id {last} and {right} starts with {first}; one of the days lacks rows "
@@ -305,7 +323,7 @@ class PartitionWriter:
             joined["previous"] = previous.partition
         if following is not None:
             joined["next"] = following.partition
-        return joined
+        return joined, missing
 
     def _nearest(self, step: int) -> Proof | None:
         """The first committed day with rows on one side, with committed empty days in between."""
@@ -335,6 +353,10 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
         "column_encoding": deltas,
         "store_decimal_as_integer": True,
     }
+
+
+def _counted(missing_ids: int) -> str:
+    return f"{missing_ids} ids missing" if missing_ids else "passed"
 
 
 def _microseconds(at: datetime) -> int:

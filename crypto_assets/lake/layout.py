@@ -24,7 +24,8 @@ from filelock import FileLock
 from crypto_assets.catalog import MarketDay
 
 _FOLDER = re.compile(
-    r"(?P<dataset>[a-z0-9_]+)/market=(?P<market>[A-Z0-9-]+)/date=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
+    r"(?P<dataset>[a-z0-9_]+)/market=(?P<market>[A-Z0-9-]+(@[a-z0-9]+)?)/"
+    r"date=(?P<day>[0-9]{4}-[0-9]{2}-[0-9]{2})"
 )
 # Days that share a lock file. More than any run fetches at once, so that two days of one run
 # never wait for each other, and few enough that lock files do not grow with history.

@@ -120,8 +120,8 @@ def _across(
         for gone in _remembered(lake, part, proof, siblings):
             if not lake.file(gone).exists():
                 found(gone, "removed", f"{lake.file(gone)} is not there, but {part} is")
-    for part, last_id, following, first_id in _joints(proofs):
-        if first_id != last_id + 1:
+    for part, last_id, following, first_id, is_sound in _joints(proofs):
+        if not is_sound:
             found(
                 part,
                 "disjoint",
@@ -143,13 +143,18 @@ def _remembered(
 
 def _joints(
     proofs: Mapping[MarketDay, Proof],
-) -> Iterator[tuple[MarketDay, int, MarketDay, int]]:
-    """Where the ids of one day go on in another: the next day, or the one after empty days."""
+) -> Iterator[tuple[MarketDay, int, MarketDay, int, bool]]:
+    """Where the ids of one day go on in another: the next day, or the one after empty days.
+
+    The last item says whether they do, by the rule of the dataset.
+    """
     for part, proof in proofs.items():
-        if proof.id_rule != "contiguous" or proof.last_id is None:
+        if proof.id_rule == "none" or proof.last_id is None:
             continue
         other = part.beside(1)
         while (following := proofs.get(other)) is not None and following.status == "empty":
             other = other.beside(1)
         if following is not None and following.first_id is not None:
-            yield part, proof.last_id, other, following.first_id
+            step = following.first_id - proof.last_id
+            is_sound = step == 1 or (step > 1 and proof.id_rule == "expected")
+            yield part, proof.last_id, other, following.first_id, is_sound

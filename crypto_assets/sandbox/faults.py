@@ -2,7 +2,8 @@
 
 A reply fault acts on the HTTP answer. A row fault changes rows of an archive's CSV, and an archive
 fault its members, both before the checksum is made: the checksum holds, so that only a check of
-the content can find them. The syntax to switch faults on is in `Faults`.
+the content can find them. Faults of venues that are read in pages are in `paged`. The syntax to
+switch faults on is in `Faults`.
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from crypto_assets.errors import SettingsError
 from crypto_assets.sandbox.archive import Members, zip_bytes
+from crypto_assets.sandbox.paged import PAGED, CandleFault, Page, PageFault, Skew
+from crypto_assets.sandbox.world import Rows
 
 SLOW_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1
@@ -81,8 +84,9 @@ class ArchiveFault:
     act: Callable[[Members], bytes]
 
 
-Fault = ReplyFault | RowFault | ArchiveFault
-FAULTS: dict[str, Fault] = {}
+_Acting = ReplyFault | RowFault | ArchiveFault
+Fault = _Acting | PageFault | CandleFault | Skew
+FAULTS: dict[str, Fault] = {**PAGED}
 
 
 @dataclass(slots=True)
@@ -145,7 +149,7 @@ class Faults:
         struck: list[RowFault | ArchiveFault] = []
         for rule in self._rules:
             fault = rule.fault
-            if isinstance(fault, ReplyFault) or not rule.applies(target):
+            if not isinstance(fault, RowFault | ArchiveFault) or not rule.applies(target):
                 continue
             if isinstance(fault, RowFault) and target.dataset not in fault.datasets:
                 continue
@@ -153,6 +157,35 @@ class Faults:
                 if rule.strikes(target.address):
                     struck.append(fault)
         return tuple(struck)
+
+    def page(self, target: Target, page: Page) -> Page:
+        """A page after every page fault that strikes it; `N` counts the pages of an address."""
+        for rule in self._rules:
+            if isinstance(rule.fault, PageFault) and self._strikes(rule, target):
+                page = rule.fault.act(page)
+        return page
+
+    def candles(self, target: Target, candles: Rows) -> Rows:
+        """The candles of a reply after every candle fault that strikes it."""
+        for rule in self._rules:
+            if isinstance(rule.fault, CandleFault) and self._strikes(rule, target):
+                candles = rule.fault.act(candles)
+        return candles
+
+    def skew(self, target: Target) -> Skew:
+        """How far off the venue is, every skew that applies together; `N` means nothing to it."""
+        skews = [rule.fault for rule in self._rules if rule.applies(target)]
+        return Skew(
+            "all together",
+            sum(skew.price_bps for skew in skews if isinstance(skew, Skew)),
+            sum(skew.late_us for skew in skews if isinstance(skew, Skew)),
+        )
+
+    def _strikes(self, rule: _Rule, target: Target) -> bool:
+        if not rule.applies(target):
+            return False
+        with self._lock:
+            return rule.strikes(target.address)
 
     def _struck(self, rule: _Rule, target: Target, answer: Answer, fault: ReplyFault) -> Answer:
         if not rule.applies(target):
@@ -184,7 +217,7 @@ def _unreadable(item: str) -> SettingsError:
     )
 
 
-def _fault(kind: type[Fault], description: str, **limits: Any) -> Callable[[_Act], _Act]:
+def _fault(kind: type[_Acting], description: str, **limits: Any) -> Callable[[_Act], _Act]:
     """Enters the decorated function, without its underscore, as a fault of that kind."""
 
     def enter(act: _Act) -> _Act:
@@ -233,6 +266,26 @@ def _html_body(_: Answer) -> Response:
 @_reply("200 with a JSON error object")
 def _json_error_body(_: Answer) -> Response:
     return JSONResponse({"code": -1000, "msg": "An unknown error occurred."})
+
+
+@_reply("404 as Coinbase says it of a product that it does not have", parts=frozenset({Part.REST}))
+def _unknown_product(_: Answer) -> Response:
+    return JSONResponse({"message": "NotFound"}, 404)
+
+
+@_reply("200 with an error array, as Kraken has it when busy", parts=frozenset({Part.REST}))
+def _error_array(_: Answer) -> Response:
+    return JSONResponse({"error": ["EService:Unavailable"]})
+
+
+@_reply("200 with an error array, as Kraken has it for too many", parts=frozenset({Part.REST}))
+def _error_array_limit(_: Answer) -> Response:
+    return JSONResponse({"error": ["EGeneral:Too many requests"]})
+
+
+@_reply("200 with an error array, as Kraken has it of a pair gone", parts=frozenset({Part.REST}))
+def _unknown_pair(_: Answer) -> Response:
+    return JSONResponse({"error": ["EQuery:Unknown asset pair"]})
 
 
 @_reply("404 for an archive that must exist", parts=frozenset({Part.ZIP, Part.CHECKSUM}))

@@ -18,11 +18,16 @@ from starlette.applications import Starlette
 from starlette.routing import Route
 
 from crypto_assets.catalog import Catalog
-from crypto_assets.sandbox import binance
+from crypto_assets.sandbox import binance, bitstamp, coinbase, kraken
 from crypto_assets.sandbox.faults import Faults
 from crypto_assets.sandbox.world import Clock, World
 
-FACES: dict[str, Callable[..., list[Route]]] = {"binance": binance.routes}
+FACES: dict[str, Callable[..., list[Route]]] = {
+    "binance": binance.routes,
+    "coinbase": coinbase.routes,
+    "kraken": kraken.routes,
+    "ccxt": bitstamp.routes,
+}
 
 
 def create_app(

@@ -7,9 +7,18 @@ from collections.abc import Iterable
 
 from crypto_assets.errors import CatalogError
 from crypto_assets.sources.binance import Binance
+from crypto_assets.sources.ccxt_candles import Ccxt
+from crypto_assets.sources.coinbase import Coinbase
+from crypto_assets.sources.kraken import Kraken
+from crypto_assets.sources.venue import Venue
 
 # Every venue that can be collected, and the datasets that come of it.
-VENUES = {"binance": Binance}
+VENUES: dict[str, type[Venue]] = {
+    "binance": Binance,
+    "coinbase": Coinbase,
+    "kraken": Kraken,
+    "ccxt": Ccxt,
+}
 DATASETS = tuple(dataset for venue in VENUES.values() for dataset in venue.datasets)
 # A dataset and those that are always fetched with it: if one has a day, the others must.
 SIBLINGS = {

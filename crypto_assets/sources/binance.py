@@ -31,6 +31,7 @@ from crypto_assets.errors import (
 )
 from crypto_assets.sources.binance_rows import (
     KLINES,
+    REST_KLINES,
     TRADES,
     Aggregate,
     candles_of,
@@ -52,7 +53,7 @@ from crypto_assets.sources.pages import Pages
 from crypto_assets.sources.venue import Document, Extract
 from crypto_assets.sources.zipped_csv import ZippedCsv
 
-__all__ = ["KLINES", "TRADES", "Binance"]
+__all__ = ["KLINES", "REST_KLINES", "TRADES", "Binance"]
 
 _AGG_TRADES, _OLD_TRADES, _KLINES = (
     f"/api/v3/{name}" for name in ("aggTrades", "historicalTrades", "klines")
@@ -79,7 +80,7 @@ class Binance:
     replaces the network; `now` tells the time, UTC.
     """
 
-    datasets: tuple[Dataset, ...] = (TRADES, KLINES)
+    datasets: tuple[Dataset, ...] = (TRADES, KLINES, REST_KLINES)
 
     def __init__(
         self,
@@ -114,12 +115,17 @@ class Binance:
             raise NotFinalError(
                 f"{part} ends at {part.ends_at.isoformat()}; a day is fetched once it is over"
             )
+        if dataset is REST_KLINES:
+            return self._klines_of_rest(listing, part, workdir)
         try:
             path, document = self._download(dataset, listing, part, workdir)
         except NotFoundError as missing:
             if dataset is TRADES:
                 return self._trades_of_rest(listing, part, workdir, missing)
-            return self._klines_of_rest(listing, part, workdir, missing)
+            extract = self._klines_of_rest(listing, part, workdir)
+            if extract.row_count():
+                self._refuse_stale(part, missing)
+            return extract
         archive = ZippedCsv(path, f"{path.stem}.csv")
         head = archive.head(2)
         has_header = sniff_header(head, dataset, part)
@@ -203,9 +209,7 @@ class Binance:
             checks={"values_are_possible": "passed", "ids_span_the_day_at_rest": "passed"},
         )
 
-    def _klines_of_rest(
-        self, listing: Listing, part: MarketDay, workdir: Path, missing: NotFoundError
-    ) -> Extract:
+    def _klines_of_rest(self, listing: Listing, part: MarketDay, workdir: Path) -> Extract:
         pages = Pages(workdir, str(part))
         batches = []
         cursor = micros(part.starts_at)
@@ -225,13 +229,11 @@ class Binance:
                 break
             cursor = max(cursor, int(int64(batches[-1]["open_time"]).max())) + MINUTE_US
         row_count = sum(batch.num_rows for batch in batches)
-        if row_count:
-            self._refuse_stale(part, missing)
-        elif (span := self._id_span(listing, part)).first is not None:
+        if not row_count and (span := self._id_span(listing, part)).first is not None:
             raise SourceMissingError(
-                f"{part}: REST has trades of that day from id {span.first} on, but no candle, and "
-                "the archive has none either; run the partition again later"
-            ) from missing
+                f"{part}: REST has trades of that day from id {span.first} on, but no candle; run "
+                "the partition again later"
+            )
         document = pages.document(f"{self._rest.url(_KLINES)}?symbol={listing.symbol}&interval=1m")
         return candles_of(
             batches,

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import date
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -86,6 +87,11 @@ KLINES = Dataset(
     key=("open_time",),
     time_column="open_time",
     price_column="close",
+)
+REST_KLINES = replace(
+    KLINES,
+    name="binance_rest_klines",
+    description="The same candles as REST gives them: what the archive is held against.",
 )
 
 _CSV = {TRADES.name: raw_schema(TRADES), KLINES.name: raw_schema(KLINES, "ignore")}

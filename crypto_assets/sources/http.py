@@ -171,15 +171,22 @@ class HttpClient:
         params: Mapping[str, str | int] | None = None,
         headers: Mapping[str, str] | None = None,
         weight: int = 1,
+        check: Callable[[Reply], object] = lambda _: None,
     ) -> Reply:
-        """The whole reply in memory: a page of an API, a small document."""
+        """The whole reply in memory: a page of an API, a small document.
+
+        `check` may raise for a body that is a refusal though its status is 200; what is transient
+        of it is asked for again.
+        """
 
         def ask() -> Reply:
             with self._exchange(path, params, headers) as (response, url):
                 if response.status_code != 200:
                     raise self._refusal(response, url)
                 body = b"".join(self._chunks(response, url, response.iter_bytes(), max_bytes))
-                return Reply(url, response.headers, body, self._excerpt(body))
+                reply = Reply(url, response.headers, body, self._excerpt(body))
+            check(reply)
+            return reply
 
         return self._retried(ask, weight)
 

@@ -28,7 +28,7 @@ class Hole:
 
     started_at_us: int
     ended_at_us: int
-    reason: Literal["venue_halt", "not_listed"]
+    reason: Literal["venue_halt", "not_listed", "no_trades", "source_missing"]
     evidence: str
 
 

@@ -11,6 +11,7 @@ from crypto_assets.catalog import Catalog, Listing, load_catalog
 from crypto_assets.errors import CatalogError
 
 SOUND = "{market: BTC-USDT, symbol: BTCUSDT, since: 2017-08-17}"
+OKX = "{market: BTC-USDT@okx, symbol: BTC/USDT, since: 2018-01-10}"
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -86,6 +87,12 @@ def test_missing_file_says_which_setting_to_change(tmp_path: Path) -> None:
             f"binance: [{SOUND}, {SOUND.replace('BTC-USDT', 'XBT-USDT')}]",
             "binance lists symbol BTCUSDT twice",
         ),
+        (f"binance: [{SOUND.replace('-USDT', '-USDT@okx')}]", "of binance is BASE-QUOTE, not BTC-"),
+        (f"ccxt: [{SOUND}]", "a market of ccxt is BASE-QUOTE@exchange, not BTC-USDT"),
+        (f"ccxt: [{SOUND.replace('-USDT', '-USDT@')}]", "ccxt.0.market"),
+        (f"ccxt: [{SOUND.replace('-USDT', '-USDT@../okx')}]", "ccxt.0.market"),
+        (f"ccxt: [{OKX}, {OKX}]", "okx lists market BTC-USDT@okx twice"),
+        (f"ccxt: [{OKX}, {OKX.replace('BTC-USDT', 'XBT-USDT')}]", "okx lists symbol BTC/USDT twi"),
         (
             f"binance: [{SOUND[:-1]}, until: 2017-08-16}}]",
             r"BTC-USDT ends \(2017-08-16\) before it starts \(2017-08-17\)",
@@ -111,6 +118,18 @@ def test_every_wrong_entry_is_named_at_once(tmp_path: Path) -> None:
 def test_same_market_may_be_at_two_venues(tmp_path: Path) -> None:
     text = f"binance: [{SOUND}]\nkraken: [{SOUND}]"
     assert len(load_catalog(written(tmp_path, text)).listings) == 2
+
+
+def test_a_market_of_ccxt_names_its_exchange(tmp_path: Path) -> None:
+    text = f"ccxt: [{OKX}, {OKX.replace('okx', 'bybit')}]\nbinance: [{SOUND}]"
+    assert [
+        (listing.venue, listing.exchange, listing.pair)
+        for listing in load_catalog(written(tmp_path, text)).listings
+    ] == [
+        ("ccxt", "okx", "BTC-USDT"),
+        ("ccxt", "bybit", "BTC-USDT"),
+        ("binance", "binance", "BTC-USDT"),
+    ]
 
 
 def test_unknown_venue_is_named_with_those_there_are() -> None:

@@ -31,9 +31,17 @@ def test_a_committed_file_lies_where_it_is_documented() -> None:
 
 
 @settings(deadline=None)
-@given(st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True), names, names, st.dates())
-def test_a_path_tells_its_partition(dataset: str, base: str, quote: str, day: date) -> None:
-    part = MarketDay(dataset, f"{base}-{quote}", day)
+@given(
+    st.from_regex(r"[a-z][a-z0-9_]{0,9}", fullmatch=True),
+    names,
+    names,
+    st.sampled_from(["", "@bitstamp", "@okx"]),
+    st.dates(),
+)
+def test_a_path_tells_its_partition(
+    dataset: str, base: str, quote: str, exchange: str, day: date
+) -> None:
+    part = MarketDay(dataset, f"{base}-{quote}{exchange}", day)
     assert Lake(HOME).parse(Lake(HOME).file(part)) == part
 
 
@@ -49,6 +57,8 @@ def test_other_names_stand_for_nothing(name: str) -> None:
         "binance_trades/market=btc-usdt/date=2024-03-01/binance_trades.parquet",
         "binance_trades/market=BTC USDT/date=2024-03-01/binance_trades.parquet",
         "binance_trades/market=../date=2024-03-01/binance_trades.parquet",
+        "binance_trades/market=BTC-USDT@/date=2024-03-01/binance_trades.parquet",
+        "binance_trades/market=BTC-USDT@OKX/date=2024-03-01/binance_trades.parquet",
         "binance_trades/market=BTC-USDT/date=2024-02-30/binance_trades.parquet",
         "binance_trades/market=BTC-USDT/date=2024-3-1/binance_trades.parquet",
         "binance_trades/market=BTC-USDT/date=20240301/binance_trades.parquet",

@@ -17,6 +17,7 @@ from crypto_assets.catalog import Catalog
 from crypto_assets.errors import SettingsError
 from crypto_assets.sandbox import FAULTS, create_app, transport
 from crypto_assets.sandbox.faults import BOMB_BYTES, Faults, ReplyFault
+from crypto_assets.sandbox.paged import PAGED
 
 from .conftest import REST, TODAY, Client, Csv, address, rows_of
 
@@ -68,6 +69,10 @@ REPLIES: dict[str, Callable[[httpx.Client], bool]] = {
     "slow": is_slow,
     "html_body": is_html,
     "json_error_body": lambda client: client.get(TIME).json()["code"] == -1000,
+    "unknown_product": lambda client: client.get(TIME).json() == {"message": "NotFound"},
+    "error_array": lambda client: client.get(TIME).json() == {"error": ["EService:Unavailable"]},
+    "error_array_limit": lambda client: "Too many" in client.get(TIME).json()["error"][0],
+    "unknown_pair": lambda client: "Unknown asset" in client.get(TIME).json()["error"][0],
     "missing_archive": lambda client: (
         client.get(TIME).status_code == 200 and "NoSuchKey" in client.get(TRADES).text
     ),
@@ -203,7 +208,8 @@ def test_a_restated_trade_still_multiplies_exactly(sandbox: Client, sound: httpx
 
 
 def test_every_fault_has_a_test_and_a_description() -> None:
-    assert {*REPLIES, *ARCHIVES, *ROWS} == set(FAULTS)
+    # Those of pages are held against the venues that are read in pages, beside this file.
+    assert {*REPLIES, *ARCHIVES, *ROWS, *PAGED} == set(FAULTS)
     assert all(fault.description for fault in FAULTS.values())
 
 

@@ -51,7 +51,7 @@ from crypto_assets.errors import (
     UnorderedIdError,
     WrongTimeUnitError,
 )
-from crypto_assets.sources.binance import Binance
+from crypto_assets.sources.binance import REST_KLINES, Binance
 from crypto_assets.sources.binance_rows import klines_of_page, parse_aggregates
 from crypto_assets.sources.columns import json_rows, time_scale
 
@@ -311,6 +311,15 @@ def test_rest_gives_the_same_content_as_the_archive(
     assert (of_rest.first_id, of_rest.last_id) == (of_archive.first_id, of_archive.last_id)
     assert of_rest.first_at == of_archive.first_at
     assert "historicalTrades" in of_rest.source[-1].url or "klines" in of_rest.source[-1].url
+
+
+def test_klines_of_rest_are_those_of_the_archive_however_old_the_day(house: House) -> None:
+    of_rest = house.prove(REST_KLINES, DAY, house.sandbox("missing_archive"))
+    of_archive = house.prove(KLINES, DAY, house.sandbox())
+    assert of_rest.content_digest == of_archive.content_digest
+    assert [source.url.partition("?")[0] for source in of_rest.source] == [
+        "https://api.binance.com/api/v3/klines"
+    ]
 
 
 def trades_api(
