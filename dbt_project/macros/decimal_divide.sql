@@ -1,22 +1,24 @@
-{#- numerator / denominator as an exact DECIMAL(28,12), rounded half away from zero; NULL when the
+{#- numerator / denominator with `digits` decimals, rounded once, half away from zero; NULL when the
     denominator is 0. DuckDB's own `/` and `//` turn decimals into DOUBLE, which is wrong from the
-    16th digit on. Here it is long division on HUGEINTs, six digits and then six more, because
-    twelve at once would overflow for a volume above 8.5e13. Both arguments may have 12 digits of
-    scale and must be below 8e19; what does not fit is an error. -#}
-{% macro decimal_divide(numerator, denominator) -%}
-    {%- set n = unscaled(numerator) -%}
-    {%- set d = unscaled(denominator) -%}
+    16th digit on. Here it is long division on HUGEINTs: the whole part first and then the digits
+    that the scales leave open, because all at once would overflow. The numerator has at most
+    `scale` decimals, of which `digits` + 12 is not less; the denominator has at most 12, and of it
+    2 * 10 ** (digits + 12 - scale) must fit (8.5e21 by default). What does not fit is an error. -#}
+{% macro decimal_divide(numerator, denominator, scale=20, digits=12) -%}
+    {%- set n = unscaled(numerator, scale) -%}
+    {%- set d = unscaled(denominator, 12) -%}
+    {%- set shift = 10 ** (digits + 12 - scale) -%}
     (
         (
-            {{ n }} * 1000000 // {{ d }} * 1000000
-            + ({{ n }} * 1000000 % {{ d }} * 2000000 + {{ d }}) // (2 * {{ d }})
+            {{ n }} // {{ d }} * {{ shift }}
+            + ({{ n }} % {{ d }} * {{ 2 * shift }} + {{ d }}) // (2 * {{ d }})
         )::decimal(38, 0)
-        * 0.000000000001
+        * {{ '0.%0*d' % (digits, 1) }}
         * (sign({{ numerator }}) * sign({{ denominator }}))
-    )::decimal(28, 12)
+    )::decimal(28, {{ digits }})
 {%- endmacro %}
 
-{#- The magnitude of a decimal, counted in units of 1e-12. -#}
-{% macro unscaled(value) -%}
-    replace(abs({{ value }})::decimal(38, 12)::varchar, '.', '')::hugeint
+{#- The magnitude of a decimal, counted in units of its last digit at that scale. -#}
+{% macro unscaled(value, scale) -%}
+    replace(abs({{ value }})::decimal(38, {{ scale }})::varchar, '.', '')::hugeint
 {%- endmacro %}

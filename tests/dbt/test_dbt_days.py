@@ -20,6 +20,8 @@ DAYS = [FIRST + timedelta(days=number) for number in range(3)]
 MARTS = [
     *(f"markets.ohlcv_{interval}" for interval in ("1m", "5m", "15m", "1h", "4h", "1d")),
     "markets.ohlcv_1m_filled",
+    "markets.venue_deviations_1m",
+    "markets.index_prices_1m",
     "quality.gaps",
 ]
 
@@ -29,8 +31,26 @@ def at(day: date, time: str) -> datetime:
 
 
 def add_day(warehouse: Warehouse, day: date) -> None:
-    """Two thin markets that halt at noon; ETH's trades of the second day are missing."""
+    """Two thin markets that halt at noon; ETH's trades of the second day are missing.
+
+    What BTC is quoted in has its price before midnight, and BTC a trade right after.
+    """
     rng = random.Random(day.toordinal())
+    warehouse.add_rows(
+        "coinbase_trades",
+        [
+            {
+                "market": "USDT-USD",
+                "date": day,
+                "trade_id": day.toordinal(),
+                "side": "buy",
+                "size": 1,
+                "price": Decimal(rng.randrange(9990, 10_010)).scaleb(-4),
+                "time": at(day, "23:55:00"),
+            }
+        ],
+    )
+    warehouse.add_proof("coinbase_trades", day, "USDT-USD")
     for market, count in (("BTC-USDT", 40), ("ETH-USDT", 8)):
         halt = Gap(at(day, "12:00"), at(day, "13:00"), "venue_halt")
         warehouse.add_proof("binance_klines", day, market, gaps=[halt])
@@ -38,6 +58,7 @@ def add_day(warehouse: Warehouse, day: date) -> None:
             continue
         warehouse.add_proof("binance_trades", day, market)
         times = [at(day, "00:00") + timedelta(seconds=rng.randrange(86_400)) for _ in range(count)]
+        times.append(at(day, "00:05"))
         warehouse.add_trades(
             Trade(
                 id=day.toordinal() * 1000 + number,
@@ -70,10 +91,19 @@ def test_days_give_the_same_marts_in_any_order(new_warehouse: Callable[[str], Wa
     carried_over_midnight = whole.query(
         f"""
         select count(*) from markets.ohlcv_1m_filled
-        where is_filled and opened_at in (timestamp '{DAYS[1]}', timestamp '{DAYS[2]}')
+        where is_filled and venue = 'binance'
+            and opened_at in (timestamp '{DAYS[1]}', timestamp '{DAYS[2]}')
         """
     )
     assert carried_over_midnight == [(2,)]
+    converted_over_midnight = whole.query(
+        f"""
+        select count(*) from markets.venue_deviations_1m
+        where conversion_priced_at::date < opened_at::date and market = 'BTC-USDT'
+            and opened_at in (timestamp '{DAYS[1]} 00:05:00', timestamp '{DAYS[2]} 00:05:00')
+        """
+    )
+    assert converted_over_midnight == [(2,)]
 
     for order in ([2, 1, 0], [1, 2, 0]):
         warehouse = new_warehouse(str(order))
@@ -97,6 +127,7 @@ def test_a_day_that_lost_its_rows_is_emptied(warehouse: Warehouse) -> None:
         add_day(warehouse, day)
     warehouse.must_build()
     warehouse.query(f"delete from raw.binance_trades where date = date '{DAYS[0]}'")
+    warehouse.query(f"delete from raw.coinbase_trades where date = date '{DAYS[0]}'")
     warehouse.query(f"delete from raw.proofs where partition = '{DAYS[0]}'")
     warehouse.must_build(DAYS[0])
     after = marts(warehouse)

@@ -94,7 +94,7 @@ def test_trades_keep_every_digit(warehouse: Warehouse) -> None:
         at=datetime.fromisoformat("2024-01-01 23:59:59.999999"),
         price=Decimal("9999999999.99999999"),
         qty=Decimal("9999999999999999.99999999"),
-        quote=Decimal("99999999999999999999.99999999"),
+        quote=Decimal("999999999999999999.99999999"),
         is_buyer_maker=True,
     )
     warehouse.add_trades([trade])
@@ -129,28 +129,43 @@ def test_a_float_cannot_enter(warehouse: Warehouse) -> None:
     assert "contract" in messages(result)
 
 
+# Decimals of the numerator and of the result: vwap, index price, distance in bps.
+DIVISIONS = [(20, 12), (24, 12), (12, 4)]
+
+
 def test_division_is_exact_for_any_sign_and_size(warehouse: Warehouse) -> None:
+    calls = [
+        f"{{{{ decimal_divide('n', 'd', {scale}, {digits}) }}}}" for scale, digits in DIVISIONS
+    ]
+    compiled = warehouse.dbt("compile", "--inline", "\n;\n".join(calls))
+    expressions = compiled.result[0].node.compiled_code.split(";")  # type: ignore[union-attr, index]
+    for (scale, digits), expression in zip(DIVISIONS, expressions, strict=True):
+        _check_division(scale, digits, expression)
+
+
+def _check_division(scale: int, digits: int, expression: str) -> None:
     rng = random.Random(11)
-    pairs = [
-        (
-            Decimal(rng.randrange(10 ** rng.randrange(1, 31))).scaleb(-12) * rng.choice([1, -1]),
-            Decimal(rng.randrange(1, 10 ** rng.randrange(2, 31))).scaleb(-12) * rng.choice([1, -1]),
-        )
-        for _ in range(1000)
-    ]
-    # Exactly half a unit, both ways, and the largest arguments.
-    pairs += [(UNIT, Decimal(2)), (-UNIT, Decimal(2)), (Decimal("79999999999999999999"),) * 2]
+    unit = Decimal(1).scaleb(-digits)
+    # With Decimal's usual 28 digits the arguments themselves would be rounded.
     with localcontext(prec=80):
-        expected = [(n / d).quantize(UNIT, ROUND_HALF_UP) for n, d in pairs]
-    fitting = [
-        (n, d, quotient)
-        for (n, d), quotient in zip(pairs, expected, strict=True)
-        if abs(quotient) < 10**16
-    ]
-    compiled = warehouse.dbt("compile", "--inline", "{{ decimal_divide('n', 'd') }}")
-    expression = compiled.result[0].node.compiled_code  # type: ignore[union-attr, index]
+        pairs = [
+            (
+                Decimal(rng.randrange(10 ** rng.randrange(1, 39))).scaleb(-scale) * sign,
+                Decimal(rng.randrange(1, 10 ** rng.randrange(2, 34))).scaleb(-12) * other_sign,
+            )
+            for sign, other_sign in rng.choices([(1, 1), (1, -1), (-1, 1), (-1, -1)], k=1000)
+        ]
+        # Exactly half a unit, both ways, and the largest arguments.
+        most = Decimal(10**38 - 1).scaleb(-scale)
+        pairs += [(unit, Decimal(2)), (-unit, Decimal(2)), (most, Decimal(8 * 10**21))]
+        fitting = [
+            (n, d, quotient)
+            for n, d in pairs
+            if abs(quotient := (n / d).quantize(unit, ROUND_HALF_UP)) < 10 ** (28 - digits)
+        ]
+    assert len(fitting) > 400
     with duckdb.connect() as connection:
-        connection.execute("create table pair (n decimal(38,12), d decimal(38,12))")
+        connection.execute(f"create table pair (n decimal(38,{scale}), d decimal(38,12))")
         connection.executemany("insert into pair values (?, ?)", [pair[:2] for pair in fitting])
         assert connection.execute(f"select {expression} from pair").fetchall() == [
             (quotient,) for _, _, quotient in fitting
@@ -158,9 +173,10 @@ def test_division_is_exact_for_any_sign_and_size(warehouse: Warehouse) -> None:
         assert connection.execute(
             f"select {expression} from (select 1 as n, 0 as d)"
         ).fetchall() == [(None,)]
+        nines = "9" * 26 + "." + "9" * 12
         with pytest.raises(duckdb.OutOfRangeException):
             connection.execute(
-                f"select {expression} from (select 1e25::decimal(38,12) as n, 1 as d)"
+                f"select {expression} from (select 1 as n, '{nines}'::decimal(38,12) as d)"
             )
 
 
@@ -178,6 +194,8 @@ def test_views_work_in_another_file(
     assert views.keys() == {
         "markets.trades",
         "quality.check_results",
+        "staging.stg_coinbase__trades",
+        "staging.stg_kraken__trades",
         "staging.stg_binance__klines",
         "staging.stg_binance__trades",
     }
@@ -186,7 +204,13 @@ def test_views_work_in_another_file(
         published.execute(f"attach '{warehouse.path}' as w (read_only)")
         for schema in ("raw", "staging", "markets", "quality"):
             published.execute(f"create schema {schema}")
-        for table in ("binance_trades", "binance_klines", "check_results"):
+        for table in (
+            "binance_trades",
+            "binance_klines",
+            "coinbase_trades",
+            "kraken_trades",
+            "check_results",
+        ):
             published.execute(f"create table raw.{table} as from w.raw.{table}")
         published.execute("detach w")
         for name in sorted(views, key=lambda name: not name.startswith("staging")):

@@ -48,6 +48,11 @@ def test_public_surface(models: dict[str, Any]) -> None:
     assert surface == {
         "staging.stg_binance__klines": ("view", None, 0),
         "staging.stg_binance__trades": ("view", None, 0),
+        "staging.stg_ccxt__candles": ("view", None, 0),
+        "staging.stg_coinbase__candles": ("view", None, 0),
+        "staging.stg_coinbase__trades": ("view", None, 0),
+        "staging.stg_kraken__ohlc": ("view", None, 0),
+        "staging.stg_kraken__trades": ("view", None, 0),
         "staging.stg_lake__proofs": ("view", None, 0),
         "markets.trades": ("view", "traded_at", 0),
         "markets.ohlcv_1m": ("incremental", "opened_at", 0),
@@ -57,6 +62,8 @@ def test_public_surface(models: dict[str, Any]) -> None:
         "markets.ohlcv_1h": ("incremental", "opened_at", 0),
         "markets.ohlcv_4h": ("incremental", "opened_at", 0),
         "markets.ohlcv_1d": ("incremental", "opened_at", 0),
+        "markets.venue_deviations_1m": ("incremental", "opened_at", 1),
+        "markets.index_prices_1m": ("incremental", "opened_at", 1),
         "quality.gaps": ("incremental", "started_at", 0),
         "quality.check_results": ("view", None, 0),
     }

@@ -8,7 +8,7 @@ select
     trade_id,
     price::decimal(28, 12) as price,
     size::decimal(28, 12) as size,
-    quote_size::decimal(38, 12) as quote_size,
+    quote_size::decimal(38, 20) as quote_size,
     taker_side,
     day,
 from {{ ref('stg_' ~ venue ~ '__trades') }}

@@ -21,12 +21,18 @@ trades_proofs as (
 
 ),
 
--- What the venue's own candles say about missing minutes.
+-- What the venue's own candles say about the market. What they say about themselves (a candle that
+-- Coinbase publishes for no quiet minute, minutes that Kraken no longer has) explains no trades, and
+-- what Binance's REST says of a day its archive has said already.
 declared_gaps as (
 
-    select venue, market, day, unnest(gaps, recursive := true)
-    from proofs
-    where dataset != venue || '_trades'
+    select *
+    from (
+        select venue, market, day, unnest(gaps, recursive := true)
+        from proofs
+        where dataset not in (venue || '_trades', 'binance_rest_klines')
+    )
+    where reason in ('venue_halt', 'not_listed')
 
 ),
 
