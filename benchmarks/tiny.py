@@ -137,7 +137,7 @@ def run(job: str, first: date, count: int) -> Timing:
 
     home.seconds_in_events = 0.0
     started = time.perf_counter()
-    outcome = run_range(home.instance, home.jobs[job], days_from(first, count), listen)
+    outcome = run_range(home.instance, home.jobs[job], days_from(first, count), on_event=listen)
     total = time.perf_counter() - started
     if not outcome.is_proven:
         raise AssertionError("\n".join([*outcome.problems, *outcome.failed_checks]))

@@ -13,14 +13,18 @@ from crypto_assets.catalog import Dataset
 _DAILY_HOUR_UTC = 6
 
 
+# The job over what no venue owns.
+MARTS = "marts"
+
+
 def build_jobs(
     venues: Sequence[str], datasets: Sequence[Dataset]
 ) -> Sequence[dg.UnresolvedAssetJobDefinition]:
-    """One job per venue, end to end: raw days, checks, marts, publishing."""
-    return [
+    """One job per venue, end to end: raw days, checks, marts, publishing; and one of the marts."""
+    of_venues = [
         dg.define_asset_job(
             venue,
-            selection=dg.AssetSelection.all() - _raw_of_others(datasets, venue),
+            selection=dg.AssetSelection.all() - _raw(datasets, except_of=venue),
             description=(
                 f"Brings days of {venue} up to date from the source to crypto.duckdb. "
                 "Days that are proven already are not fetched again."
@@ -29,12 +33,18 @@ def build_jobs(
         )
         for venue in venues
     ]
+    of_marts = dg.define_asset_job(
+        MARTS,
+        selection=dg.AssetSelection.all() - _raw(datasets),
+        description="Builds the marts of days anew from what the lake holds, and publishes them.",
+    )
+    return [*of_venues, of_marts]
 
 
 def build_schedules(
     jobs: Sequence[dg.UnresolvedAssetJobDefinition],
 ) -> list[dg.UnresolvedPartitionedAssetScheduleDefinition | dg.ScheduleDefinition]:
-    """Yesterday, every morning."""
+    """Yesterday of every venue, every morning."""
     return [
         dg.build_schedule_from_partitioned_job(
             job,
@@ -45,10 +55,11 @@ def build_schedules(
             ),
         )
         for job in jobs
+        if job.name != MARTS
     ]
 
 
-def _raw_of_others(datasets: Sequence[Dataset], venue: str) -> dg.AssetSelection:
+def _raw(datasets: Sequence[Dataset], except_of: str | None = None) -> dg.AssetSelection:
     return dg.AssetSelection.assets(
-        *(["raw", dataset.name] for dataset in datasets if dataset.venue != venue)
+        *(["raw", dataset.name] for dataset in datasets if dataset.venue != except_of)
     )

@@ -11,7 +11,7 @@ import csv
 import json
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -96,26 +96,31 @@ def backfill(
         raise SettingsError(
             f"--to {days[-1]} is not over yet; the last day that can be proven is {_yesterday()}"
         )
-    proven = [_backfill_venue(settings, venue, days, refetch=refetch) for venue in venues]
+    is_proven = _backfill(settings, venues, days, refetch=refetch)
     _print_status(coverage(Lake(settings.home), listings, days))
-    if not all(proven):
+    if not is_proven:
         sys.exit(1)
 
 
-def _backfill_venue(
-    settings: Settings, venue: str, days: list[date], *, refetch: bool = False
+def _backfill(
+    settings: Settings, venues: Sequence[str], days: list[date], *, refetch: bool = False
 ) -> bool:
+    """One venue in one run per chunk of days; several in one each, and one for all their marts."""
     import dagster as dg
 
+    from crypto_assets.automation import MARTS
     from crypto_assets.definitions import build_definitions
     from crypto_assets.runs import chunks, dagster_home, end_orphaned_runs, run_range
     from crypto_assets.sources import VENUES
 
     definitions = build_definitions(settings)
-    job = definitions.resolve_job_def(venue)
-    datasets = VENUES[venue].datasets
-    raw = {dg.AssetKey(["raw", dataset.name]) for dataset in datasets}
-    ops = {f"raw__{dataset.name}": {"config": {"refetch": refetch}} for dataset in datasets}
+    raw = {
+        venue: [dg.AssetKey(["raw", dataset.name]) for dataset in VENUES[venue].datasets]
+        for venue in venues
+    }
+    steps = [(venue, keys if len(raw) > 1 else None) for venue, keys in raw.items()]
+    if len(raw) > 1:
+        steps.append((MARTS, None))
     outcomes = []
     with (
         dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance,
@@ -130,17 +135,26 @@ def _backfill_venue(
     ):
         for run_id in end_orphaned_runs(instance):
             console.print(f"run {run_id} had been killed; it goes on where it stopped")
-        task = progress.add_task(venue, total=len(days) * len(raw))
+        keys = {key for keys in raw.values() for key in keys}
+        task = progress.add_task("", total=len(days) * len(keys))
 
         def advance(event: dg.DagsterEvent) -> None:
             if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-                progress.advance(task, event.asset_key in raw)
+                progress.advance(task, event.asset_key in keys)
             elif event.event_type is dg.DagsterEventType.STEP_START:
-                progress.update(task, description=f"{venue}: {event.step_key}")
+                progress.update(task, description=event.step_key)
 
         for some in chunks(days, settings.max_partitions_per_run):
-            outcomes.append(run_range(instance, job, some, advance, ops))
-        progress.update(task, description=venue)
+            for name, assets in steps:
+                ops = {
+                    f"raw__{dataset.name}": {"config": {"refetch": refetch}}
+                    for dataset in (VENUES[name].datasets if name in raw else ())
+                }
+                job = definitions.resolve_job_def(name)
+                outcomes.append(
+                    run_range(instance, job, some, on_event=advance, ops=ops, assets=assets)
+                )
+        progress.update(task, description=" ".join(venues))
     for outcome in outcomes:
         for line in (
             *outcome.problems,
@@ -156,7 +170,7 @@ def _backfill_venue(
             "UI; if the source has mended them since, backfill these days with --refetch"
         )
     checks = sum(outcome.checks_passed for outcome in outcomes)
-    _out.print(f"{venue}: {len(outcomes)} runs, {checks} checks passed")
+    _out.print(f"{' '.join(venues)}: {len(outcomes)} runs, {checks} checks passed")
     return all(outcome.is_proven for outcome in outcomes)
 
 
@@ -265,10 +279,10 @@ def demo() -> None:
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
     days = list(days_between(*_DEMO_DAYS))
-    proven = [_backfill_venue(settings, venue, days) for venue in catalog.venues]
+    is_proven = _backfill(settings, catalog.venues, days)
     _print_status(coverage(Lake(settings.home), list(catalog.listings), days))
     _print_summary(settings)
-    if not all(proven):
+    if not is_proven:
         sys.exit(1)
 
 
@@ -344,19 +358,44 @@ def _print_summary(settings: Settings) -> None:
     import duckdb
 
     with duckdb.connect(settings.home / "crypto.duckdb", read_only=True) as connection:
-        trades, candles, filled, checks, failed = connection.execute(
+        trades, candles, filled, prices, checks, failed = connection.execute(
             """
             select
                 (select count(*) from markets.trades),
                 (select count(*) from markets.ohlcv_1m),
                 (select count(*) from markets.ohlcv_1m_filled),
+                (select count(*) from markets.index_prices_1m),
                 (select count(*) from quality.check_results),
                 (select count(*) from quality.check_results where not passed)
             """
         ).fetchall()[0]
+        deviations = connection.execute(
+            """
+            select
+                venue,
+                market,
+                arg_max(price, opened_at),
+                arg_max(index_price_usd, opened_at),
+                quantile_disc(deviation_bps, 0.5),
+                max(abs(deviation_bps)),
+            from markets.venue_deviations_1m
+            group by all
+            order by any_value(asset), venue, market
+            """
+        ).fetchall()
+    table = Table(
+        "venue", "market", "last price", "index, USD", "median bps", "farthest bps",
+        box=None, padding=(0, 1, 0, 0), title="venues beside the index", title_justify="left",
+    )  # fmt: skip
+    for venue, market, *numbers in deviations:
+        price, index, *bps = numbers
+        table.add_row(
+            venue, market, f"{price.normalize():f}", f"{index:.4f}", *(f"{b:+.2f}" for b in bps)
+        )
+    _out.print(table)
     _out.print(
         f"{trades:,} trades became {candles:,} one-minute candles ({filled:,} with quiet minutes "
-        f"filled); {checks:,} expectations kept, {failed:,} failed\n"
+        f"filled) and {prices:,} index prices; {checks:,} expectations kept, {failed:,} failed\n"
         f"  database   {settings.home / 'crypto.duckdb'}\n"
         f'  query      crypto-assets sql "from markets.ohlcv_1d limit 5"\n'
         f"  UI, docs   make ui",

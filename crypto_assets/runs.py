@@ -70,12 +70,15 @@ def run_range(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
     days: Sequence[date],
+    *,
     on_event: Callable[[dg.DagsterEvent], None] = lambda _: None,
     ops: Mapping[str, Any] | None = None,
+    assets: Sequence[dg.AssetKey] | None = None,
 ) -> RangeOutcome:
     """Run a job once over an unbroken range of days and tell what became of it.
 
-    `ops` is run configuration by op, as in Dagster's launchpad.
+    `ops` is run configuration by op, as in Dagster's launchpad. With `assets`, only those of the
+    job and their checks.
     """
     run_id = make_new_run_id()
     outcome = RangeOutcome(run_id, (days[0], days[-1]))
@@ -90,6 +93,7 @@ def run_range(
         instance=instance,
         run_id=run_id,
         raise_on_error=False,
+        asset_selection=assets,
         run_config={
             "loggers": {"console": {"config": {"log_level": "WARNING"}}},
             "ops": dict(ops or {}),

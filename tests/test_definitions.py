@@ -7,12 +7,14 @@ from pathlib import Path
 import dagster as dg
 import pytest
 
+from crypto_assets.catalog import load_catalog
 from crypto_assets.definitions import build_definitions
 from crypto_assets.errors import CatalogError
 from crypto_assets.settings import Settings
 
 ASSETS = {
     "crypto_duckdb",
+    "markets/index_prices_1m",
     "markets/ohlcv_15m",
     "markets/ohlcv_1d",
     "markets/ohlcv_1h",
@@ -21,14 +23,26 @@ ASSETS = {
     "markets/ohlcv_4h",
     "markets/ohlcv_5m",
     "markets/trades",
+    "markets/venue_deviations_1m",
     "quality/check_results",
     "quality/gaps",
     "raw/binance_klines",
+    "raw/binance_rest_klines",
     "raw/binance_trades",
+    "raw/ccxt_candles",
     "raw/check_results",
+    "raw/coinbase_candles",
+    "raw/coinbase_trades",
+    "raw/kraken_ohlc",
+    "raw/kraken_trades",
     "raw/proofs",
     "staging/stg_binance__klines",
     "staging/stg_binance__trades",
+    "staging/stg_ccxt__candles",
+    "staging/stg_coinbase__candles",
+    "staging/stg_coinbase__trades",
+    "staging/stg_kraken__ohlc",
+    "staging/stg_kraken__trades",
     "staging/stg_lake__proofs",
 }
 
@@ -47,12 +61,13 @@ def test_every_materializable_asset_is_partitioned_by_utc_day_and_described(
     definitions: dg.Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
+    first_listing = min(listing.since for listing in load_catalog().listings)
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
         partitions = node.partitions_def
         assert isinstance(partitions, dg.DailyPartitionsDefinition), key
         assert partitions.timezone == "UTC"
-        assert partitions.start.date().isoformat() == "2017-08-17"
+        assert partitions.start.date() == first_listing
         assert node.description, key
         assert node.backfill_policy is not None, key
 
@@ -86,7 +101,19 @@ def test_suites_block_what_follows(definitions: dg.Definitions) -> None:
         for check in definitions.asset_checks or ()
         for spec in check.check_specs  # type: ignore[union-attr]
     }
-    assert set(checks) == {"trades_are_complete", "candles_are_valid", "candles_equal_klines"}
+    assert set(checks) == {
+        "trades_are_complete",
+        "coinbase_trades_are_complete",
+        "kraken_trades_are_complete",
+        "candles_are_valid",
+        "candles_agree_with_coinbase",
+        "candles_equal_klines",
+        "candles_equal_kraken",
+        "candles_equal_rest",
+        "days_are_plausible",
+        "index_is_plausible",
+        "venues_agree",
+    }
     assert all(spec.blocking for spec in checks.values())
 
 

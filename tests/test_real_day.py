@@ -13,6 +13,7 @@ from pathlib import Path
 
 import dagster as dg
 import duckdb
+import httpx
 from collecting import BTC, House, Shelf, csv_of
 from pyarrow import feather
 
@@ -79,8 +80,18 @@ def test_a_recorded_day_comes_through_to_the_candles_beside_it(
     folder = realdata / "binance_trades"
     packed = (folder / "XRPETH/2019-10-11_ccxt_with_raw_info.json.gz").read_bytes()
     trades = list(trades_of([trade["info"] for trade in json.loads(gzip.decompress(packed))]))
-    shelf = Shelf().put_csv(TRADES, DAY, csv_of(trades), XRP.symbol)
-    shelf.put_csv(KLINES, DAY, csv_of(klines_of(trades)), XRP.symbol)
+    klines = list(klines_of(trades))
+
+    def rest(path: str, sent: httpx.QueryParams) -> list[list[int | str]]:
+        assert path == "klines"
+        return [
+            [int(cell) if at in {0, 6, 8} else cell for at, cell in enumerate(row)]
+            for row in klines
+            if int(row[0]) >= int(sent["startTime"])
+        ][: int(sent["limit"])]
+
+    shelf = Shelf(rest).put_csv(TRADES, DAY, csv_of(trades), XRP.symbol)
+    shelf.put_csv(KLINES, DAY, csv_of(klines), XRP.symbol)
     settings = Settings(data_dir=tmp_path)
     with House(settings.home) as house:
         collector: Collector = house.collector(shelf, XRP)

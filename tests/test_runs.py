@@ -91,7 +91,7 @@ def test_a_range_tells_its_failures_and_failed_checks(home: Path) -> None:
     ).resolve_job_def("both")
     events = []
     with dg.DagsterInstance.from_config(str(home)) as instance:
-        outcome = run_range(instance, job, DAYS, events.append)
+        outcome = run_range(instance, job, DAYS, on_event=events.append)
     assert not outcome.is_proven
     assert outcome.problems == [
         "broken: two days are not proven",

@@ -19,14 +19,21 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from crypto_assets.catalog import Catalog
-from crypto_assets.checks import binance, markets
+from crypto_assets.checks import binance, coinbase, history, index, kraken, markets
 from crypto_assets.checks.data_docs import build_data_docs, keep_validation
 from crypto_assets.checks.results import write_results
 from crypto_assets.checks.suite import Row, Suite, SuiteResult, evaluate
 from crypto_assets.lake.layout import Lake
 from crypto_assets.warehouse import attach_raw_views
 
-SUITES: tuple[Suite, ...] = (*binance.SUITES, *markets.SUITES)
+SUITES: tuple[Suite, ...] = (
+    *binance.SUITES,
+    *coinbase.SUITES,
+    *kraken.SUITES,
+    *markets.SUITES,
+    *history.SUITES,
+    *index.SUITES,
+)
 _POOL = "warehouse"
 
 
@@ -62,7 +69,7 @@ def _build_check(
             asset=_asset_key(suite.asset),
             name=suite.name,
             description=suite.description,
-            blocking=suite.blocking,
+            blocking=True,
             additional_deps=[_asset_key(asset) for asset in suite.also_reads],
             required_resource_keys={"warehouse"} if suite.reads_warehouse else set(),
             partitions_def=days,
@@ -97,9 +104,9 @@ def _events(
         yield dg.AssetCheckEvaluation(
             asset_key=asset_key,
             check_name=result.suite.name,
-            passed=all(claim.passed for claim in result.of_day(day)),
-            severity=dg.AssetCheckSeverity[result.suite.severity],
-            blocking=result.suite.blocking,
+            passed=result.verdict(day) is None,
+            severity=dg.AssetCheckSeverity[result.verdict(day) or "ERROR"],
+            blocking=True,
             partition=day.isoformat(),
             target_materialization_data=_target(context.instance, asset_key, day),
             metadata=day_metadata(result, day, page),
@@ -129,7 +136,7 @@ def day_metadata(result: SuiteResult, day: date, page: Path) -> dict[str, dg.Met
         "claims": _table(
             {
                 "claim": result.claim.name,
-                "holds": "yes" if result.passed else "NO",
+                "holds": "yes" if result.passed else f"NO ({result.claim.severity})",
                 "observed": "; ".join(
                     f"{market}: " + ", ".join(f"{name} {value}" for name, value in seen.items())
                     for market, seen in result.observed.items()

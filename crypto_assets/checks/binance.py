@@ -243,55 +243,60 @@ _SHOW_OTHERS = _per_column(
     " union all ",
 )
 
-_CANDLES_BESIDE_KLINES = f"""
-    with {_MARKET_DAY},
 
-    {_PROOFS},
+def _candles_equal(name: str, klines: str, description: str) -> Suite:
+    """Whether candles built from trades are those of a dataset of Binance's klines."""
+    beside = f"""
+        with proofs as (
+            select *, partition::date as day
+            from raw.proofs
+            where partition::date between $from_day and $to_day
+        ),
 
-    candles as (
-        select *, opened_at::date as day
-        from markets.ohlcv_1m
-        where venue = 'binance' and opened_at >= $from_day and opened_at < $to_day + 1
-    ),
+        trades_proof as (from proofs where dataset = 'binance_trades'),
 
-    klines as (
-        select *, open_time as opened_at, date as day
-        from raw.binance_klines
-        where date between $from_day and $to_day and count > 0
-    )
-"""
+        klines_proof as (from proofs where dataset = '{klines}'),
 
-_CANDLES_EQUAL_KLINES = Suite(
-    name="candles_equal_klines",
-    asset="markets/ohlcv_1m",
-    also_reads=("raw/binance_klines",),
-    description=(
-        "Every minute candle built from Binance's trades equals the candle that Binance itself "
-        "publishes, to the last digit."
-    ),
-    claims=(
-        is_zero(
-            "missing_klines",
-            "klines_are_there_to_compare",
-            "Binance's candles are in the lake for each market that the catalogue lists",
+        candles as (
+            select *, opened_at::date as day
+            from markets.ohlcv_1m
+            where venue = 'binance' and opened_at >= $from_day and opened_at < $to_day + 1
         ),
-        is_zero(
-            "missing_candles",
-            "no_candle_is_missing",
-            "each of Binance's candles that counts trades has its candle here",
+
+        klines as (
+            select *, open_time as opened_at, date as day
+            from raw.{klines}
+            where date between $from_day and $to_day and count > 0
+        )
+    """
+    return Suite(
+        name=name,
+        asset="markets/ohlcv_1m",
+        also_reads=(f"raw/{klines}",),
+        description=description,
+        claims=(
+            is_zero(
+                "missing_klines",
+                "klines_are_there_to_compare",
+                "Binance's candles are in the lake for each market and day whose trades are",
+            ),
+            is_zero(
+                "missing_candles",
+                "no_candle_is_missing",
+                "each of Binance's candles that counts trades has its candle here",
+            ),
+            is_zero(
+                "unexpected_candles",
+                "no_candle_is_made_up",
+                "each candle here has one of Binance that counts trades",
+            ),
+            *(
+                is_zero(f"other_{name}", f"{name}_equals", f"{name} is Binance's own, exactly")
+                for name in _COLUMNS
+            ),
         ),
-        is_zero(
-            "unexpected_candles",
-            "no_candle_is_made_up",
-            "each candle here has one of Binance that counts trades",
-        ),
-        *(
-            is_zero(f"other_{name}", f"{name}_equals", f"{name} is Binance's own, exactly")
-            for name in _COLUMNS
-        ),
-    ),
-    metrics=f"""
-        {_CANDLES_BESIDE_KLINES},
+        metrics=f"""
+        {beside},
 
         compared as (
             select
@@ -313,13 +318,14 @@ _CANDLES_EQUAL_KLINES = Suite(
             coalesce(compared.missing_candles, 0) as missing_candles,
             coalesce(compared.unexpected_candles, 0) as unexpected_candles,
             {_OTHERS},
-        from market_day
+        -- Days without Binance's trades are other venues' business.
+        from (select market, day from trades_proof)
         full join compared using (market, day)
         left join klines_proof using (market, day)
         order by day, market
     """,
-    offenders=f"""
-        {_CANDLES_BESIDE_KLINES}
+        offenders=f"""
+        {beside}
 
         select
             if(candles.opened_at is null, 'no_candle_is_missing', 'no_candle_is_made_up') as claim,
@@ -335,6 +341,21 @@ _CANDLES_EQUAL_KLINES = Suite(
         union all
         {_SHOW_OTHERS}
     """,
-)
+    )
 
-SUITES = (_TRADES_ARE_COMPLETE, _CANDLES_EQUAL_KLINES)
+
+SUITES = (
+    _TRADES_ARE_COMPLETE,
+    _candles_equal(
+        "candles_equal_klines",
+        "binance_klines",
+        "Every minute candle built from Binance's trades equals the candle that Binance itself "
+        "publishes beside them, to the last digit.",
+    ),
+    _candles_equal(
+        "candles_equal_rest",
+        "binance_rest_klines",
+        "Every minute candle built from the trades of Binance's archive equals the candle that its "
+        "REST interface gives, to the last digit.",
+    ),
+)

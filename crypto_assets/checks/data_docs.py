@@ -24,6 +24,8 @@ from crypto_assets.lake.durable import storage_errors, write_text
 
 # Two months of daily runs; an index of more is not read, and rendering it would slow every run.
 _KEPT_PAGES = 60
+# What is said of a day and of a suite, the gravest first.
+_STATES = ("failed", "warned", "passed")
 
 
 def keep_validation(home: Path, result: SuiteResult) -> Path:
@@ -34,12 +36,10 @@ def keep_validation(home: Path, result: SuiteResult) -> Path:
         "suite": result.suite.name,
         "asset": result.suite.asset,
         "description": result.suite.description,
-        "severity": result.suite.severity,
-        "blocking": result.suite.blocking,
         "period": first if first == last else f"{first} to {last}",
         "days": [day.isoformat() for day in result.days],
         "failed_days": [day.isoformat() for day in result.failed_days],
-        "passed": result.passed,
+        "warned_days": [day.isoformat() for day in result.warned_days],
         "evaluated_at": f"{result.evaluated_at:%Y-%m-%d %H:%M:%S}",
         "run_id": result.run_id,
         "offenders": list(result.offenders),
@@ -61,27 +61,29 @@ def build_data_docs(home: Path) -> Path:
             path.unlink(missing_ok=True)
         pages: list[dict[str, Any]] = []
         # Newest first: what was found of a day later on stands.
-        standing: dict[str, bool] = {}
+        standing: dict[str, str] = {}
         for path in kept[:_KEPT_PAGES]:
             validation = json.loads(path.read_text(encoding="utf-8"))
             page = _page(home, path)
             if not page.exists() or page.stat().st_mtime < path.stat().st_mtime:
                 _write(page, _render_page(validation))
-            failed = validation["failed_days"]
+            failed, warned = validation["failed_days"], validation["warned_days"]
             for day in validation["days"]:
-                standing.setdefault(day, day not in failed)
+                state = "failed" if day in failed else "warned" if day in warned else "passed"
+                standing.setdefault(day, state)
             pages.append(
                 {
                     "href": page.relative_to(home / "gx").as_posix(),
                     "failed": failed,
-                    "healed": bool(failed) and all(standing[day] for day in failed),
+                    "warned": warned,
+                    "healed": bool(failed) and all(standing[day] != "failed" for day in failed),
                     **{name: validation[name] for name in ("period", "evaluated_at")},
                 }
             )
         suites.append(
             {
                 "name": folder.name,
-                "passed": all(standing.values()),
+                "state": next(state for state in _STATES if state in standing.values()),
                 "pages": pages,
                 **{name: validation[name] for name in ("description", "asset")},
             }

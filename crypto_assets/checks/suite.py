@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime
 from decimal import Decimal
 from typing import Any, Literal
@@ -29,6 +29,7 @@ SHOWN_ROWS = 50
 
 _KEY = ("venue", "market", "day")
 _MARKET_DAYS = "market_days"
+_BROKEN = "broken_claims"
 
 
 class BrokenSuiteError(CryptoAssetsError):
@@ -39,13 +40,15 @@ class BrokenSuiteError(CryptoAssetsError):
 class Claim:
     """What must hold for every row of the metrics: one Great Expectations expectation, as data.
 
-    `name` is the claim in the present tense and `meaning` one sentence for people.
+    `name` is the claim in the present tense and `meaning` one sentence for people. A claim of
+    severity ERROR says that numbers are wrong; WARN, that a person should know.
     """
 
     name: str
     meaning: str
     expectation: str
     kwargs: Mapping[str, Any]
+    severity: Severity = "ERROR"
 
     @property
     def columns(self) -> tuple[str, ...]:
@@ -57,6 +60,17 @@ def is_zero(column: str, name: str, meaning: str) -> Claim:
     """The claim that a count of wrong things is zero."""
     kwargs = {"column": column, "value_set": [0]}
     return Claim(name, meaning, "expect_column_values_to_be_in_set", kwargs)
+
+
+def is_between(column: str, least: int, most: int, name: str, meaning: str) -> Claim:
+    """The claim that a number lies within two bounds, both inclusive."""
+    kwargs = {"column": column, "min_value": least, "max_value": most}
+    return Claim(name, meaning, "expect_column_values_to_be_between", kwargs)
+
+
+def as_warning(claim: Claim) -> Claim:
+    """The same claim, which a market may break without a number being wrong."""
+    return replace(claim, severity="WARN")
 
 
 def are_equal(left: str, right: str, name: str, meaning: str) -> Claim:
@@ -74,6 +88,7 @@ class Suite:
     days are read. `metrics` gives venue, market, day and integers. `offenders` gives the rows that
     break a claim: claim, venue, market, day, place (where in the day), found, expected.
     `also_reads` are assets, other than the one it guards, that must be there before it is judged.
+    A broken claim of severity ERROR blocks what is built on the asset.
     """
 
     name: str
@@ -83,8 +98,6 @@ class Suite:
     metrics: str
     offenders: str
     also_reads: tuple[str, ...] = ()
-    severity: Severity = "ERROR"
-    blocking: bool = True
 
     @property
     def reads_warehouse(self) -> bool:
@@ -130,9 +143,18 @@ class SuiteResult:
 
     @property
     def failed_days(self) -> tuple[date, ...]:
-        """Days on which a claim does not hold."""
-        failed = {result.day for result in self.results if not result.passed}
-        return tuple(day for day in self.days if day in failed)
+        """Days on which a claim of severity ERROR does not hold."""
+        return tuple(day for day in self.days if self.verdict(day) == "ERROR")
+
+    @property
+    def warned_days(self) -> tuple[date, ...]:
+        """Days on which only claims of severity WARN do not hold."""
+        return tuple(day for day in self.days if self.verdict(day) == "WARN")
+
+    def verdict(self, day: date) -> Severity | None:
+        """The gravest severity among the claims that do not hold on a day; None if all do."""
+        broken = {result.claim.severity for result in self.of_day(day) if not result.passed}
+        return "ERROR" if "ERROR" in broken else "WARN" if broken else None
 
     def of_day(self, day: date) -> tuple[ClaimResult, ...]:
         """The results of one partition."""
@@ -151,8 +173,8 @@ class SuiteResult:
                 "partition": day.isoformat(),
                 "expectation": result.claim.name,
                 "passed": result.passed,
-                "severity": self.suite.severity,
-                "blocking": self.suite.blocking,
+                "severity": result.claim.severity,
+                "blocking": result.claim.severity == "ERROR",
                 "observed": json.dumps(result.observed, default=str),
                 "unexpected_count": len(result.unexpected),
                 "evaluated_at": self.evaluated_at.astimezone(UTC).replace(tzinfo=None),
@@ -198,9 +220,15 @@ def _offenders(
     catalog: Catalog,
 ) -> tuple[Row, ...]:
     """Offending rows of failed days: some of every claim and market before more of any one."""
-    days = sorted({result.day for result in results if not result.passed})
-    if not days:
+    broken: list[dict[str, Any]] = [
+        dict(zip(_KEY, key, strict=True), claim=result.claim.name, day=result.day)
+        for result in results
+        for key in result.unexpected
+    ]
+    if not broken:
         return ()
+    days = sorted({row["day"] for row in broken})
+    connection.register(_BROKEN, pa.Table.from_pylist(broken))
     query = f"""
         select claim, venue, market, day, place, found, expected
         from (
@@ -208,14 +236,18 @@ def _offenders(
                 *,
                 row_number() over (partition by day, claim, venue, market order by place) as nth,
             from ({suite.offenders})
+            semi join {_BROKEN} using (claim, venue, market, day)
         )
         qualify row_number() over (partition by day order by nth, claim, venue, market)
             <= {SHOWN_ROWS}
     """
-    rows = [
-        {name: str(value) for name, value in row.items()}
-        for row in _fetch(connection, query, days, catalog)
-    ]
+    try:
+        rows = [
+            {name: str(value) for name, value in row.items()}
+            for row in _fetch(connection, query, days, catalog)
+        ]
+    finally:
+        connection.unregister(_BROKEN)
     explained = {tuple(row[name] for name in ("claim", *_KEY)) for row in rows}
     # A claim about totals has no row of its own: the totals are what there is to show.
     for result in results:
@@ -230,7 +262,7 @@ def _offenders(
                         **dict(zip(_KEY, key, strict=True)),
                         "place": "whole day",
                         "found": found,
-                        "expected": expected[0] if expected else "0",
+                        "expected": expected[0] if expected else result.claim.meaning,
                     }
                 )
     return tuple(sorted(rows, key=lambda row: [row[name] for name in ("day", "claim", "place")]))
@@ -306,14 +338,14 @@ def _validate(suite: Suite, metrics: Sequence[Row]) -> dict[str, Any]:
             }
         )
     )
-    severity = FailureSeverity.CRITICAL if suite.severity == "ERROR" else FailureSeverity.WARNING
+    severities = {"ERROR": FailureSeverity.CRITICAL, "WARN": FailureSeverity.WARNING}
     expectations = [
         ExpectationConfiguration(
             type=claim.expectation,
             kwargs=dict(claim.kwargs),
             meta={"claim": claim.name},
             description=f"{claim.name}: {claim.meaning}",
-            severity=severity,
+            severity=severities[claim.severity],
         ).to_domain_obj()
         for claim in suite.claims
     ]
@@ -325,8 +357,7 @@ def _validate(suite: Suite, metrics: Sequence[Row]) -> dict[str, Any]:
             "return_unexpected_index_query": False,
         },
     )
-    result: dict[str, Any] = validation.to_json_dict()  # type: ignore[no-untyped-call]
-    return result
+    return dict(validation.to_json_dict())  # type: ignore[no-untyped-call]
 
 
 def _results(

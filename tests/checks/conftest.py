@@ -73,6 +73,8 @@ _WORLD = """
     from minute
     left join candle using (market, date, open_time);
 
+    create table raw.binance_rest_klines as from raw.binance_klines;
+
     create table raw.proofs as
     select
         'binance_trades' as dataset, date::varchar as partition, market, 'binance' as venue,
@@ -85,7 +87,8 @@ _WORLD = """
     group by all
     union all
     select
-        'binance_klines', date::varchar, market, 'binance', 'complete', count(*), count(*),
+        unnest(['binance_klines', 'binance_rest_klines']), date::varchar, market, 'binance',
+        'complete', count(*), count(*),
         null, null, 'none', 1, 0,
         [{
             'started_at': date + interval '655 minutes', 'ended_at': date + interval '716 minutes',
@@ -99,11 +102,11 @@ _WORLD = """
         'binance' as venue, market, open_time as opened_at,
         open::decimal(28, 12) as open, high::decimal(28, 12) as high, low::decimal(28, 12) as low,
         close::decimal(28, 12) as close, volume::decimal(38, 12) as volume,
-        quote_volume::decimal(38, 12) as quote_volume,
+        quote_volume::decimal(38, 20) as quote_volume,
         -- One trade a minute, so the average price is that trade's.
         open::decimal(28, 12) as vwap, count as trade_count,
         taker_buy_volume::decimal(38, 12) as taker_buy_volume,
-        taker_buy_quote_volume::decimal(38, 12) as taker_buy_quote_volume,
+        taker_buy_quote_volume::decimal(38, 20) as taker_buy_quote_volume,
         first_id as first_trade_id, last_id as last_trade_id,
     from raw.binance_klines
     join (

@@ -42,26 +42,31 @@ BREAKS = [
      {"klines_count_the_same_trades"}),
     ("trades_are_complete", f"delete from raw.binance_klines where {A_KLINE}",
      {"klines_count_the_same_trades", "traded_minutes_have_a_kline"}),
-    ("candles_equal_klines",
-     "delete from raw.proofs where market = 'BTC-USDT' and partition = '2024-03-02' "
-     "and dataset = 'binance_klines'",
-     {"klines_are_there_to_compare"}),
-    ("candles_equal_klines", f"delete from markets.ohlcv_1m where {A_CANDLE}",
-     {"no_candle_is_missing"}),
-    ("candles_equal_klines", f"delete from raw.binance_klines where {A_KLINE}",
-     {"no_candle_is_made_up"}),
-    ("candles_equal_klines", f"update raw.binance_klines set count = 0 where {A_KLINE}",
-     {"no_candle_is_made_up"}),
     *(
-        ("candles_equal_klines",
-         f"update markets.ohlcv_1m set {column} = {column} + {step} where {A_CANDLE}",
-         {f"{column}_equals"})
-        for column, step in {
-            **dict.fromkeys(("open", "high", "low", "close"), "0.000000000001"),
-            **dict.fromkeys(("volume", "quote_volume"), "0.000000000001"),
-            **dict.fromkeys(("taker_buy_volume", "taker_buy_quote_volume"), "0.000000000001"),
-            "trade_count": "1",
-        }.items()
+        (suite, broken, failing)
+        for suite, klines in (
+            ("candles_equal_klines", "binance_klines"),
+            ("candles_equal_rest", "binance_rest_klines"),
+        )
+        for broken, failing in (
+            ("delete from raw.proofs where market = 'BTC-USDT' and partition = '2024-03-02' "
+             f"and dataset = '{klines}'",
+             {"klines_are_there_to_compare"}),
+            (f"delete from markets.ohlcv_1m where {A_CANDLE}", {"no_candle_is_missing"}),
+            (f"delete from raw.{klines} where {A_KLINE}", {"no_candle_is_made_up"}),
+            (f"update raw.{klines} set count = 0 where {A_KLINE}", {"no_candle_is_made_up"}),
+            *(
+                (f"update markets.ohlcv_1m set {column} = {column} + {step} where {A_CANDLE}",
+                 {f"{column}_equals"})
+                for column, step in {
+                    **dict.fromkeys(("open", "high", "low", "close"), "0.000000000001"),
+                    **dict.fromkeys(("volume", "taker_buy_volume"), "0.000000000001"),
+                    "quote_volume": "0.00000000000000000001",
+                    "taker_buy_quote_volume": "0.00000000000000000001",
+                    "trade_count": "1",
+                }.items()
+            ),
+        )
     ),
 ]  # fmt: skip
 
@@ -124,6 +129,7 @@ def test_trades_are_judged_before_klines_are_there(
 def test_a_day_before_listing_holds(name: str, world: duckdb.DuckDBPyConnection) -> None:
     world.execute("delete from raw.binance_trades")
     world.execute("delete from raw.binance_klines")
+    world.execute("delete from raw.binance_rest_klines")
     world.execute("delete from markets.ohlcv_1m")
     world.execute(
         "update raw.proofs set status = 'not_listed', row_count = 0, source_row_count = 0, "

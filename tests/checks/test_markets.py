@@ -23,7 +23,7 @@ BREAKS = [
     (UPDATE.format("volume = 0, taker_buy_volume = 0"), {"volumes_are_positive"}),
     (UPDATE.format("trade_count = 0"), {"candles_have_trades", "ids_span_the_trades"}),
     (UPDATE.format("taker_buy_volume = volume + 0.000000000001"), {"takers_buy_a_part"}),
-    (UPDATE.format("taker_buy_quote_volume = quote_volume + 0.000000000001"),
+    (UPDATE.format("taker_buy_quote_volume = quote_volume + 0.00000000000000000001"),
      {"takers_buy_a_part"}),
     (UPDATE.format("taker_buy_volume = -0.000000000001"), {"takers_buy_a_part"}),
     (UPDATE.format("vwap = high + 0.000000000002"), {"vwap_is_within_low_and_high"}),
