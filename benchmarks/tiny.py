@@ -104,14 +104,14 @@ class _Home:
         self.instance = dg.DagsterInstance.from_config(str(dagster_home(self.settings)))
         self.seconds_in_events = 0.0
         storage = self.instance.event_log_storage
-        store = storage.store_event
+        store = storage.store_event_batch
 
-        def timed(event: dg.EventLogEntry) -> None:
+        def timed(events: Sequence[dg.EventLogEntry]) -> None:
             started = time.perf_counter()
-            store(event)
+            store(events)
             self.seconds_in_events += time.perf_counter() - started
 
-        storage.store_event = timed  # type: ignore[method-assign]
+        storage.store_event_batch = timed  # type: ignore[method-assign]
 
 
 _open: dict[str, _Home] = {}

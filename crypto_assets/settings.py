@@ -120,3 +120,8 @@ def load_settings() -> Settings:
 def export_to_dbt(settings: Settings) -> None:
     """Tell dbt, which reads only the environment, where the warehouse of these settings is."""
     os.environ["CRYPTO_ASSETS_WAREHOUSE"] = str(settings.home / "warehouse.duckdb")
+
+
+def export_to_dagster() -> None:
+    """Ask Dagster, which reads only the environment, for events in batches where it has several."""
+    os.environ.setdefault("DAGSTER_EVENT_BATCH_SIZE", "100")

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import dagster as dg
 import duckdb
@@ -100,6 +100,7 @@ def _events(
     Dagster would show each of those days as skipped (1.13.27).
     """
     asset_key = _asset_key(result.suite.asset)
+    targets = _targets(context.instance, asset_key, result.days)
     for day in result.days:
         yield dg.AssetCheckEvaluation(
             asset_key=asset_key,
@@ -108,25 +109,29 @@ def _events(
             severity=dg.AssetCheckSeverity[result.verdict(day) or "ERROR"],
             blocking=True,
             partition=day.isoformat(),
-            target_materialization_data=_target(context.instance, asset_key, day),
+            target_materialization_data=targets.get(day.isoformat()),
             metadata=day_metadata(result, day, page),
         )
     yield dg.Output(None)
 
 
-def _target(instance: dg.DagsterInstance, asset_key: dg.AssetKey, day: date) -> Target | None:
-    """The materialization that was judged; the UI drops an evaluation that is of an older one."""
-    found = instance.fetch_materializations(
-        dg.AssetRecordsFilter(asset_key=asset_key, asset_partitions=[day.isoformat()]), limit=1
-    ).records
-    if not found:
-        return None
-    record = found[0]
-    return Target(
-        storage_id=record.storage_id,
-        run_id=record.event_log_entry.run_id,
-        timestamp=record.timestamp,
+def _targets(
+    instance: dg.DagsterInstance, asset_key: dg.AssetKey, days: Sequence[date]
+) -> dict[str | None, Target]:
+    """The materializations that were judged; the UI drops an evaluation that is of an older one."""
+    kind: Final = dg.DagsterEventType.ASSET_MATERIALIZATION
+    latest = instance.event_log_storage.get_latest_storage_id_by_partition(
+        asset_key, kind, {day.isoformat() for day in days}
     )
+    records = instance.get_asset_event_summary_records(
+        kind, asset_key, storage_ids=list(latest.values())
+    )
+    return {
+        record.partition: Target(
+            storage_id=record.storage_id, run_id=record.run_id or "", timestamp=record.timestamp
+        )
+        for record in records
+    }
 
 
 def day_metadata(result: SuiteResult, day: date, page: Path) -> dict[str, dg.MetadataValue]:
