@@ -15,10 +15,10 @@ import pytest
 from dagster._core.storage.asset_check_state import AssetCheckState, bulk_update_asset_check_state
 from dagster_duckdb import DuckDBResource
 
-from crypto_assets.catalog import Catalog, Listing, MarketDay
+from crypto_assets.catalog import Catalog, Dataset, Listing, MarketDay
 from crypto_assets.checks.asset_checks import SUITES, build_checks
 from crypto_assets.lake import Lake, PartitionWriter
-from crypto_assets.sources.binance import KLINES, TRADES
+from crypto_assets.sources.binance import KLINES, REST_KLINES, TRADES
 from crypto_assets.warehouse import attach_raw_views
 
 DAYS = [date(2024, 3, 1) + timedelta(days=n) for n in range(3)]
@@ -37,7 +37,8 @@ def lake(tmp_path: Path) -> Lake:
     lake = Lake(tmp_path)
     for number, day in enumerate(DAYS):
         _commit_trades(lake, day, first_id=1000 + 5 * number)
-        _commit_klines(lake, day, minutes=5)
+        _commit_klines(lake, KLINES, day, minutes=5)
+        _commit_klines(lake, REST_KLINES, day, minutes=5)
     return lake
 
 
@@ -89,10 +90,27 @@ def test_a_range_is_recorded_for_every_day(
     assert _kept(lake) == {day.isoformat() for day in DAYS}
 
 
+def test_an_evaluation_is_of_the_latest_materialization_of_its_day(
+    lake: Lake, catalog: Catalog, instance: dg.DagsterInstance
+) -> None:
+    _run(lake, catalog, instance, first=DAYS[0], last=DAYS[-1])
+    result = _run(lake, catalog, instance, first=DAYS[0], last=DAYS[1])
+
+    for evaluation in result.get_asset_check_evaluations():
+        day = str(evaluation.partition)
+        latest, _ = instance.fetch_materializations(
+            dg.AssetRecordsFilter(asset_key=CHECK.asset_key, asset_partitions=[day]), limit=10
+        ).records
+        target = evaluation.target_materialization_data
+        assert target is not None
+        assert (target.storage_id, target.run_id) == (latest.storage_id, result.run_id)
+        assert target.timestamp == pytest.approx(latest.timestamp, abs=1e-5)
+
+
 def test_a_failing_day_is_the_one_that_fails_and_blocks_what_is_built_on_it(
     lake: Lake, catalog: Catalog, instance: dg.DagsterInstance
 ) -> None:
-    _commit_klines(lake, DAYS[1], minutes=6)
+    _commit_klines(lake, KLINES, DAYS[1], minutes=6)
 
     result = _run(lake, catalog, instance, first=DAYS[0], last=DAYS[-1])
 
@@ -125,47 +143,50 @@ def test_a_single_day_is_recorded_as_that_day(
 def test_checks_of_marts_read_the_warehouse_and_leave_it_free(
     lake: Lake, catalog: Catalog, instance: dg.DagsterInstance
 ) -> None:
-    path = lake.home / "warehouse.duckdb"
-    with duckdb.connect(path) as connection:
-        attach_raw_views(connection, lake)
-        connection.execute("create schema markets")
-        connection.execute("""
-            create table markets.ohlcv_1m as
-            select
-                'binance' as venue, market, open_time as opened_at, open, high, low, close, volume,
-                quote_volume, open as vwap, count as trade_count, taker_buy_volume,
-                taker_buy_quote_volume, 1 as first_trade_id, 1 as last_trade_id,
-            from raw.binance_klines
-        """)
+    path = _warehouse(lake)
 
-    @dg.asset(key=["markets", "ohlcv_1m"], partitions_def=PARTITIONS)
-    def candles() -> None: ...
+    result = _run_all(lake, catalog, instance, path, "2024-03-02")
 
-    @dg.asset(key=["raw", "binance_klines"], partitions_def=PARTITIONS)
-    def klines() -> None: ...
-
-    definitions = dg.Definitions(
-        assets=[candles, klines],
-        asset_checks=[
-            check
-            for check in build_checks(lake, catalog, PARTITIONS)
-            if {key.asset_key for key in check.check_keys} == {candles.key}
-        ],
-        resources={"warehouse": DuckDBResource(database=str(path))},
-    )
-    result = definitions.resolve_implicit_global_asset_job_def().execute_in_process(
-        instance=instance, partition_key="2024-03-02", raise_on_error=False
-    )
-
+    assert result.success
     assert {e.check_name: e.passed for e in result.get_asset_check_evaluations()} == {
-        "candles_agree_with_coinbase": True,
-        "candles_are_valid": True,
-        "candles_equal_klines": True,
-        "candles_equal_kraken": True,
-        # Nobody asked REST in this lake.
-        "candles_equal_rest": False,
+        suite.name: True for suite in SUITES
     }
     duckdb.connect(path, config={"threads": 1}).close()
+
+
+@pytest.mark.parametrize(
+    ("usdt", "bps", "blocks"),
+    [("0.98", "0", False), ("1", "100", True), ("0.98", "100", True)],
+)
+def test_a_market_event_is_told_and_only_a_wrong_number_blocks(
+    usdt: str,
+    bps: str,
+    blocks: bool,
+    lake: Lake,
+    *,
+    catalog: Catalog,
+    instance: dg.DagsterInstance,
+) -> None:
+    path = _warehouse(lake)
+    with duckdb.connect(path) as connection:
+        connection.execute(f"update markets.index_prices_1m set price_usd = {usdt}")
+        connection.execute(
+            f"update markets.venue_deviations_1m set deviation_bps = {bps} where venue = 'kraken'"
+        )
+
+    result = _run_all(lake, catalog, instance, path, "2024-03-02")
+
+    assert result.success != blocks
+    assert bool(result.asset_materializations_for_node("built_on_deviations")) != blocks
+    assert {
+        e.check_name: e.severity.value for e in result.get_asset_check_evaluations() if not e.passed
+    } == ({"venues_agree": "ERROR"} if blocks else {}) | (
+        {"index_is_plausible": "WARN"} if usdt != "1" else {}
+    )
+    for evaluation in result.get_asset_check_evaluations():
+        if evaluation.check_name == "index_is_plausible" and usdt != "1":
+            claims = [r.data for r in evaluation.metadata["claims"].value.records]  # type: ignore[union-attr]
+            assert [claim["holds"] for claim in claims] == ["NO (WARN)", "yes"]
 
 
 def test_every_suite_is_a_partitioned_check_of_its_asset(lake: Lake, catalog: Catalog) -> None:
@@ -175,7 +196,9 @@ def test_every_suite_is_a_partitioned_check_of_its_asset(lake: Lake, catalog: Ca
         for spec in check.check_specs
     }
 
+    # Whether a day blocks what is built on it depends on the claims that it breaks.
     assert specs == {s.name: (s.asset, True, PARTITIONS) for s in SUITES}
+    assert len(specs) == len(SUITES)
 
 
 def test_kept_results_are_what_raw_check_results_shows(
@@ -192,6 +215,76 @@ def test_kept_results_are_what_raw_check_results_shows(
         assert found.fetchall() == [
             ("trades_are_complete", "raw/binance_trades", "2024-03-01", True, run.run_id)
         ]
+
+
+def _warehouse(lake: Lake) -> Path:
+    """warehouse.duckdb with every relation that a suite reads, over the days of the lake."""
+    path = lake.home / "warehouse.duckdb"
+    with duckdb.connect(path) as connection:
+        attach_raw_views(connection, lake)
+        connection.execute("""
+            create schema markets;
+            create schema staging;
+
+            create table markets.ohlcv_1m as
+            select
+                'binance' as venue, market, open_time as opened_at, open, high, low, close, volume,
+                quote_volume::decimal(38, 20) as quote_volume, open as vwap, count as trade_count,
+                taker_buy_volume,
+                taker_buy_quote_volume::decimal(38, 20) as taker_buy_quote_volume,
+                1 as first_trade_id, 1 as last_trade_id,
+            from raw.binance_klines;
+
+            create table markets.ohlcv_1d as
+            select venue, market, opened_at::date::timestamp as opened_at, sum(volume) as volume,
+                sum(trade_count)::bigint as trade_count,
+            from markets.ohlcv_1m
+            group by all;
+
+            create table markets.venue_deviations_1m as
+            select
+                unnest(['binance', 'coinbase', 'kraken']) as venue, 'USDT-USD' as market,
+                'USDT' as asset, timestamp '2024-03-02' + to_minutes(n) as opened_at,
+                1::decimal(28, 12) as price_usd, 0::decimal(18, 4) as deviation_bps,
+            from range(60) as r(n);
+
+            create table markets.index_prices_1m as
+            select distinct asset, opened_at, price_usd from markets.venue_deviations_1m;
+
+            create table staging.stg_ccxt__candles (
+                venue varchar, market varchar, opened_at timestamp, open decimal(38, 18),
+                high decimal(38, 18), low decimal(38, 18), close decimal(38, 18),
+                volume decimal(38, 24)
+            )
+        """)
+    return path
+
+
+def _run_all(
+    lake: Lake, catalog: Catalog, instance: dg.DagsterInstance, path: Path, day: str
+) -> dg.ExecuteInProcessResult:
+    """Runs all checks but that of Binance's trades, and an asset that is built on deviations."""
+
+    def mart(name: str) -> dg.AssetsDefinition:
+        @dg.asset(key=["markets", name], partitions_def=PARTITIONS)
+        def built() -> None: ...
+
+        return built
+
+    @dg.asset(deps=[["markets", "venue_deviations_1m"]], partitions_def=PARTITIONS)
+    def built_on_deviations() -> None: ...
+
+    definitions = dg.Definitions(
+        assets=[
+            *map(mart, ("ohlcv_1m", "ohlcv_1d", "venue_deviations_1m", "index_prices_1m")),
+            built_on_deviations,
+        ],
+        asset_checks=build_checks(lake, catalog, PARTITIONS),
+        resources={"warehouse": DuckDBResource(database=str(path))},
+    )
+    return definitions.resolve_implicit_global_asset_job_def().execute_in_process(
+        instance=instance, partition_key=day, raise_on_error=False
+    )
 
 
 def _statuses(instance: dg.DagsterInstance) -> dict[str, set[str]]:
@@ -228,7 +321,7 @@ def _commit_trades(lake: Lake, day: date, *, first_id: int) -> None:
     _commit(lake, TRADES, day, rows)
 
 
-def _commit_klines(lake: Lake, day: date, *, minutes: int) -> None:
+def _commit_klines(lake: Lake, dataset: Dataset, day: date, *, minutes: int) -> None:
     start = datetime(day.year, day.month, day.day)
     rows = [
         {
@@ -243,10 +336,10 @@ def _commit_klines(lake: Lake, day: date, *, minutes: int) -> None:
         }
         for minute in range(minutes)
     ]
-    _commit(lake, KLINES, day, rows)
+    _commit(lake, dataset, day, rows)
 
 
-def _commit(lake: Lake, dataset: Any, day: date, rows: list[dict[str, Any]]) -> None:
+def _commit(lake: Lake, dataset: Dataset, day: date, rows: list[dict[str, Any]]) -> None:
     part = MarketDay(dataset.name, "BTC-USDT", day)
     lake.inflight(part).mkdir(parents=True)
     with PartitionWriter(lake, dataset, part) as writer:

@@ -79,7 +79,9 @@ BREAKS = [
      "update raw.proofs set row_count = 1439, source_row_count = 1439 "
      f"where {A_PROOF.format('trades')}",
      {"ids_leave_no_hole"}),
-    ("candles_agree_with_coinbase", f"delete from raw.proofs where {A_PROOF.format('candles')}",
+    ("candles_agree_with_coinbase",
+     f"delete from raw.coinbase_candles where {OF_DAY}; "
+     f"delete from raw.proofs where {A_PROOF.format('candles')}",
      {"candles_are_there_to_compare"}),
     ("candles_agree_with_coinbase", f"delete from markets.ohlcv_1m where {A_CANDLE}",
      {"candles_know_no_other_trades"}),
@@ -213,6 +215,30 @@ def test_a_candle_may_lack_the_last_trade_of_its_minute(
     assert closes != price
 
     assert judge(AGREE).passed
+
+
+@pytest.mark.parametrize(
+    ("broken", "found", "expected"),
+    [
+        ("delete from raw.coinbase_trades where {}", "id 3233 after 3231", "id 3232"),
+        ("insert into raw.coinbase_trades from raw.coinbase_trades where {}",
+         "id 3232 after 3232", "id 3233"),
+    ],
+)  # fmt: skip
+def test_a_hole_and_a_double_are_shown(
+    broken: str,
+    found: str,
+    expected: str,
+    world: duckdb.DuckDBPyConnection,
+    judge: Callable[[Suite], SuiteResult],
+) -> None:
+    world.execute(broken.format(A_TRADE))
+
+    rows = judge(BY_NAME["coinbase_trades_are_complete"]).offenders
+
+    [row] = [row for row in rows if row["claim"] == "ids_leave_no_hole"]
+    assert (row["found"], row["expected"]) == (found, expected)
+    assert row["place"].startswith("2024-03-02 12:06:")
 
 
 def test_both_candles_stand_side_by_side(

@@ -16,7 +16,7 @@ from crypto_assets.catalog import Catalog
 from crypto_assets.checks import data_docs
 from crypto_assets.checks.binance import SUITES
 from crypto_assets.checks.data_docs import build_data_docs, keep_validation
-from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
+from crypto_assets.checks.suite import Suite, SuiteResult, as_warning, evaluate
 from crypto_assets.docs_site.pages import remote_references
 
 SUITE = SUITES[1]
@@ -89,6 +89,48 @@ def test_a_day_that_passes_when_it_is_checked_again_has_healed(
     index = build_data_docs(tmp_path).read_text()
     assert "2024-03-02, passed since" in index
     assert '<h2>candles_equal_klines <span class="badge passed">' in index
+
+
+def test_a_warning_is_told_and_is_no_failure(
+    tmp_path: Path,
+    world: duckdb.DuckDBPyConnection,
+    judge: Callable[[Suite], SuiteResult],
+) -> None:
+    gentle = replace(SUITE, claims=tuple(as_warning(claim) for claim in SUITE.claims))
+    world.execute(
+        "update markets.ohlcv_1m set close = low / 2 "
+        "where market = 'BTC-USDT' and opened_at = '2024-03-02 03:36:00'"
+    )
+
+    page = keep_validation(tmp_path, judge(gentle)).relative_to(tmp_path / "gx")
+    index = build_data_docs(tmp_path).read_text()
+
+    heading = '<h2>candles_equal_klines <span class="badge warned">warned</span></h2>'
+    assert heading in index
+    assert '<span class="badge warned">warned</span></td>' in index
+    assert "<td>2024-03-02</td>" in index
+    html = (tmp_path / "gx" / page).read_text()
+    assert '<h1>candles_equal_klines <span class="badge warned">warned</span></h1>' in html
+    assert '<span class="badge warned">2024-03-02</span>' in html
+    assert html.count('<span class="badge passed">2024-03-0') == 2
+    assert "badge failed" not in html + index
+
+
+def test_a_failure_outweighs_a_warning(
+    tmp_path: Path,
+    failed: SuiteResult,
+    world: duckdb.DuckDBPyConnection,
+    catalog: Catalog,
+) -> None:
+    keep_validation(tmp_path, failed)
+    gentle = replace(SUITE, claims=tuple(as_warning(claim) for claim in SUITE.claims))
+    world.execute("delete from markets.ohlcv_1m where opened_at = '2024-03-03 03:36:00'")
+    keep_validation(tmp_path, evaluate(gentle, world, [date(2024, 3, 3)], catalog=catalog))
+
+    index = build_data_docs(tmp_path).read_text()
+
+    assert '<h2>candles_equal_klines <span class="badge failed">failed</span></h2>' in index
+    assert index.count('<span class="badge warned">') == 1
 
 
 def test_the_newest_pages_are_kept(

@@ -134,6 +134,18 @@ def test_a_clock_that_is_off_is_told_by_how_much(
     assert row["expected"].endswith(f"bps from those {abs(minutes)} min {side}")
 
 
+def test_one_of_two_clocks_is_off_and_both_are_told(
+    world: duckdb.DuckDBPyConnection, judge: Callable[[Suite], SuiteResult]
+) -> None:
+    world.execute("delete from markets.venue_deviations_1m where venue = 'binance'")
+    world.execute(MOVE.format(1))
+
+    assert {(row["venue"], row["market"]) for row in judge(VENUES).offenders} == {
+        ("coinbase", "BTC-USD"),
+        ("kraken", "BTC-USD"),
+    }
+
+
 @pytest.mark.parametrize(("minutes", "is_judged"), [(290, False), (320, True)])
 def test_a_clock_is_told_from_enough_moves(
     minutes: int,

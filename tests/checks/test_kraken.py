@@ -86,7 +86,9 @@ BREAKS = [
      "update raw.proofs set row_count = 1439, source_row_count = 1439 "
      f"where {A_PROOF.format('trades')}",
      {"ids_leave_no_hole"}),
-    ("candles_equal_kraken", f"delete from raw.proofs where {A_PROOF.format('ohlc')}",
+    ("candles_equal_kraken",
+     f"delete from raw.kraken_ohlc where {OF_DAY}; "
+     f"delete from raw.proofs where {A_PROOF.format('ohlc')}",
      {"ohlc_is_there_to_compare"}),
     ("candles_equal_kraken", f"delete from markets.ohlcv_1m where {A_CANDLE}",
      {"no_candle_is_missing"}),

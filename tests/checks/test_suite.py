@@ -18,7 +18,9 @@ from crypto_assets.checks.suite import (
     Suite,
     SuiteResult,
     are_equal,
+    as_warning,
     evaluate,
+    is_between,
     is_zero,
 )
 
@@ -116,6 +118,82 @@ def test_offending_rows_of_a_day_are_limited_but_of_every_market(
         shown = result.offenders_of(day)
         assert len(shown) == SHOWN_ROWS
         assert [row["market"] for row in shown].count("BTC-USDT") == SHOWN_ROWS // 2
+
+
+def test_claims_that_warn_and_claims_that_block_are_told_apart(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    readings.execute("update readings set value = 1 where day = '2024-01-17' and nth < 3")
+    readings.execute("update readings set value = 1 where day = '2024-01-18' and nth = 3")
+    few = is_between("wrong", 0, 1, "few_readings_are_wrong", "at most one reading is wrong")
+    none = as_warning(is_zero("wrong", "readings_are_zero", "no reading is wrong"))
+
+    result = run(replace(SUITE, claims=(none, few)))
+
+    assert (result.failed_days, result.warned_days) == ((DAYS[16],), (DAYS[17],))
+    assert [result.verdict(day) for day in DAYS[15:18]] == [None, "ERROR", "WARN"]
+    assert not result.passed
+    assert [
+        (row["expectation"], row["passed"], row["severity"], row["blocking"])
+        for row in result.rows_to_keep(DAYS[17])
+    ] == [
+        ("readings_are_zero", False, "WARN", False),
+        ("few_readings_are_wrong", True, "ERROR", True),
+    ]
+    judged = {
+        entry["expectation_config"]["meta"]["claim"]: entry["expectation_config"]["severity"]
+        for entry in result.validation["results"]
+    }
+    assert judged == {"readings_are_zero": "warning", "few_readings_are_wrong": "critical"}
+
+
+@pytest.mark.parametrize(
+    ("least", "most", "holds"),
+    [(120, 120, True), (0, 120, True), (120, 200, True), (0, 119, False), (121, 200, False)],
+)
+def test_both_bounds_are_within(
+    least: int,
+    most: int,
+    holds: bool,
+    readings: duckdb.DuckDBPyConnection,
+    run: Callable[[Suite], SuiteResult],
+) -> None:
+    readings.execute("update readings set value = 1")
+    claim = is_between("wrong", least, most, "readings_are_wrong", "so many are wrong")
+
+    assert run(replace(SUITE, claims=(claim,))).passed == holds
+
+
+def test_rows_of_claims_and_markets_that_hold_are_not_shown(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    """What breaks a claim beyond a tolerance is listed for who is beyond it alone."""
+    readings.execute("update readings set value = 1 where day = '2024-01-17' and nth < 3")
+    readings.execute(
+        "update readings set value = 1 "
+        "where day in ('2024-01-17', '2024-01-18') and market = 'ETH-BTC' and nth = 3"
+    )
+    claim = is_between("wrong", 0, 3, "readings_are_zero", "at most three readings are wrong")
+
+    result = run(replace(SUITE, claims=(claim,)))
+
+    assert result.failed_days == (DAYS[16],)
+    assert [(row["day"], row["market"], row["place"]) for row in result.offenders] == [
+        ("2024-01-17", "ETH-BTC", f"00{nth}") for nth in range(4)
+    ]
+
+
+def test_a_total_stands_beside_what_it_should_be(
+    readings: duckdb.DuckDBPyConnection, run: Callable[[Suite], SuiteResult]
+) -> None:
+    readings.execute("update readings set value = 1 where day = '2024-01-17' and nth < 3")
+    claim = is_between("wrong", 0, 2, "few_readings_are_wrong", "at most two readings are wrong")
+
+    rows = run(replace(SUITE, claims=(claim,))).offenders
+
+    assert [(row["place"], row["found"], row["expected"]) for row in rows] == [
+        ("whole day", "wrong 3", "at most two readings are wrong")
+    ] * 2
 
 
 def test_totals_are_shown_when_no_row_explains_a_failure(
