@@ -55,9 +55,10 @@ def build_definitions(
     manifest = prepare_manifest(settings)
     policy = dg.BackfillPolicy.multi_run(settings.max_partitions_per_run)
     raw = [build_raw_asset(dataset, days, policy) for dataset in DATASETS]
+    # Without its dependencies: a backfill never reaches what lies behind an asset that it cannot
+    # materialize (Dagster 1.13.27). All that reads it reads raw assets too.
     proofs = dg.AssetSpec(
         ["raw", "proofs"],
-        deps=raw,
         group_name="raw",
         description="The proof of every committed file, read from the files themselves.",
     )

@@ -72,6 +72,19 @@ def test_every_materializable_asset_is_partitioned_by_utc_day_and_described(
         assert node.backfill_policy is not None, key
 
 
+def test_a_backfill_begins_with_raw_assets_and_reaches_every_other(
+    definitions: dg.Definitions,
+) -> None:
+    """What has no parent in it would be built first, and what is behind a stranger never."""
+    graph = definitions.resolve_asset_graph()
+    days = graph.materializable_asset_keys
+    assert {key for key in days if not days & graph.get(key).parent_keys} == {
+        key for key in days if key.path[0] == "raw"
+    }
+    for key in graph.get_all_asset_keys() - days:
+        assert not days & graph.get(key).parent_keys, key
+
+
 def test_raw_days_come_in_bounded_runs_and_marts_in_one(definitions: dg.Definitions) -> None:
     graph = definitions.resolve_asset_graph()
     raw = graph.get(dg.AssetKey(["raw", "binance_trades"])).backfill_policy

@@ -1,3 +1,4 @@
+-- depends_on: {{ ref('stg_lake__proofs') }}
 {{ config(materialized='view') }}
 
 select

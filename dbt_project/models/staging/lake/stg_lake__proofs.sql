@@ -1,3 +1,13 @@
+{#- Proofs are in the files of all of these; without a dependency on what Dagster can materialize, a
+    backfill would build this before they are there (1.13.27). -#}
+-- depends_on: {{ source('raw', 'binance_klines') }}
+-- depends_on: {{ source('raw', 'binance_rest_klines') }}
+-- depends_on: {{ source('raw', 'binance_trades') }}
+-- depends_on: {{ source('raw', 'ccxt_candles') }}
+-- depends_on: {{ source('raw', 'coinbase_candles') }}
+-- depends_on: {{ source('raw', 'coinbase_trades') }}
+-- depends_on: {{ source('raw', 'kraken_ohlc') }}
+-- depends_on: {{ source('raw', 'kraken_trades') }}
 with
 
 source as (
