@@ -70,6 +70,10 @@ class CircuitOpenError(TransientSourceError):
     """The host failed too often in a row and is left alone for `retry_after` seconds."""
 
 
+class BlockMissingError(TransientSourceError):
+    """The node has not this block yet, or no longer: ask later, or another node."""
+
+
 class PermanentSourceError(SourceError):
     """The same request would fail again: wrong address, unknown symbol, refused."""
 
@@ -92,6 +96,38 @@ class MissingLibraryError(PermanentSourceError):
 
 class UnexpectedReplyError(PermanentSourceError):
     """The body is not what the source documents, for example HTML or an error object."""
+
+
+class MismatchedReplyError(UnexpectedReplyError):
+    """The replies to a batch are not one for each of its calls."""
+
+
+class RpcRefusedError(PermanentSourceError):
+    """A node answered a call with an error object that no other class here stands for."""
+
+
+class MethodMissingError(PermanentSourceError):
+    """The node does not offer this method."""
+
+
+class WrongChainError(PermanentSourceError):
+    """The node is of another chain than the one that its URL is set for."""
+
+
+class HistoryPrunedError(PermanentSourceError):
+    """The node has thrown away, or never had, blocks as old as this one."""
+
+
+class FinalityUnknownError(PermanentSourceError):
+    """The node or its chain has no finalized block."""
+
+
+class AskedTooMuchError(PermanentSourceError):
+    """The source refuses a request of this size; `limit` is the size it allows, if it said so."""
+
+    def __init__(self, message: str, *, limit: int | None = None) -> None:
+        super().__init__(message)
+        self.limit = limit
 
 
 class SourceMissingError(PermanentSourceError):
@@ -167,7 +203,7 @@ class UnorderedTimeError(IntegrityError):
 
 
 class NeighbourMismatchError(IntegrityError):
-    """Ids do not continue from, or into, the committed partition beside this one."""
+    """Ids or hashes do not continue from, or into, the committed partition beside this one."""
 
 
 class RowCountMismatchError(IntegrityError):
@@ -180,3 +216,79 @@ class OffGridError(IntegrityError):
 
 class BrokenCandleError(IntegrityError):
     """A candle contradicts itself, for example a high below its low."""
+
+
+class HeaderHashMismatchError(IntegrityError):
+    """A header does not hash to the hash that its block is delivered under."""
+
+
+class UnknownHeaderFieldError(IntegrityError):
+    """A header hashes right only with a field that this version does not know: a newer fork."""
+
+
+class BrokenParentLinkError(IntegrityError):
+    """A block does not name the block before it as its parent."""
+
+
+class BlockBodyMismatchError(IntegrityError):
+    """The uncles or withdrawals of a block are not those of its header."""
+
+
+class MisplacedTransactionError(IntegrityError):
+    """A transaction is not where, or not of the block, that it says."""
+
+
+class TransactionHashMismatchError(IntegrityError):
+    """A transaction does not hash to the hash that it is delivered under."""
+
+
+class TransactionsRootMismatchError(IntegrityError):
+    """The transactions of a block, each valid, are not all or not only those of its header."""
+
+
+class MissingReceiptError(IntegrityError):
+    """A block has more or fewer receipts than transactions."""
+
+
+class MisplacedReceiptError(IntegrityError):
+    """A receipt is not of the transaction at its place."""
+
+
+class MisplacedLogError(IntegrityError):
+    """A log is not of the block or transaction it came with, or a reorganisation removed it."""
+
+
+class LogIndexGapError(IntegrityError):
+    """The log indexes of a block do not run 0, 1, 2, …, so a log is missing or there twice."""
+
+
+class GasMismatchError(IntegrityError):
+    """The gas of receipts does not add up to what they or the header say."""
+
+
+class LogsBloomMismatchError(IntegrityError):
+    """Logs do not make the bloom of their receipt or header: one is missing, added or altered."""
+
+
+class ReceiptsRootMismatchError(IntegrityError):
+    """Receipts are not those of the header: a status, gas or log of one of them is wrong."""
+
+
+class DerivedValueMismatchError(IntegrityError):
+    """A price, blob gas or contract address is not what follows from its transaction."""
+
+
+class LogOutsideBloomError(IntegrityError):
+    """A log has an address or topic that the header's bloom rules out."""
+
+
+class UnrequestedLogError(IntegrityError):
+    """A log is not one that was asked for."""
+
+
+class WrongBlockError(IntegrityError):
+    """A node answered with another block, or other blocks' logs, than was asked for."""
+
+
+class EndpointsDisagreeError(IntegrityError):
+    """Two nodes of one chain do not say the same of a block."""

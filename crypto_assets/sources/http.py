@@ -10,15 +10,13 @@ from __future__ import annotations
 import json
 import logging
 import re
-import ssl
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from decimal import Decimal
-from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, NoReturn, TypeVar
 from urllib.parse import quote
@@ -29,12 +27,9 @@ from tenacity import RetryCallState, Retrying, retry_if_exception
 
 from crypto_assets import __version__
 from crypto_assets.errors import (
-    BannedError,
     ConnectionFaultError,
-    NotFoundError,
     PermanentSourceError,
     RateLimitedError,
-    ServerFaultError,
     SettingsError,
     SourceError,
     TransientSourceError,
@@ -42,24 +37,18 @@ from crypto_assets.errors import (
 )
 from crypto_assets.sources.pacing import Gate, HostPolicy, WeightLimit, pause_before_retry
 from crypto_assets.sources.partial import Partial, unwritable
-
-# Assumed for a ban that does not say how long it lasts: "IP bans are tracked and scale in duration
-# for repeat offenders, from 2 minutes to 3 days" (binance-spot-api-docs, rest-api.md).
-BAN_SECONDS = 120.0
+from crypto_assets.sources.verdict import instant, judge
 
 _EXCERPT_BYTES = 300
 _SECRET_PARAMETER = re.compile(
     r"([?&][^=&]*(?:key|token|secret|signature|password)[^=&]*)=[^&]*", re.IGNORECASE
 )
-_ADVICE = {
-    401: "check the API key",
-    403: "check the API key, and whether the host refuses this address",
-    451: "the host refuses this location: set the URL of a host that serves it",
-}
 
 __all__ = ["Download", "HostPolicy", "HttpClient", "Reply", "judge"]
 
 _log = logging.getLogger(__name__)
+_concealed: set[str] = set()
+"""Secrets of all clients of this process."""
 _T = TypeVar("_T")
 
 
@@ -71,6 +60,7 @@ class Reply:
     """
 
     url: str
+    status: int
     headers: Mapping[str, str]
     body: bytes
     excerpt: str
@@ -125,6 +115,7 @@ class HttpClient:
         hidden = {text for text in (*secrets, *self._own_headers.values()) if text}
         hidden |= {quote(text, safe="") for text in hidden}
         self._secrets = sorted(hidden, key=len, reverse=True)
+        _concealed.update(hidden)
         self._cancelled = threading.Event()
         self._monotonic = monotonic
         self._sleep = sleep or self._cancelled.wait
@@ -163,6 +154,10 @@ class HttpClient:
         """The whole URL of a path, as messages and proofs show it: without secrets."""
         return self._shown(self._client.build_request("GET", path).url)
 
+    def redacted(self, text: str) -> str:
+        """A text without the secrets in it."""
+        return _without(text, self._secrets)
+
     def get_bytes(
         self,
         path: str,
@@ -183,9 +178,36 @@ class HttpClient:
             with self._exchange(path, params, headers) as (response, url):
                 if response.status_code != 200:
                     raise self._refusal(response, url)
-                body = b"".join(self._chunks(response, url, response.iter_bytes(), max_bytes))
-                reply = Reply(url, response.headers, body, self._excerpt(body))
+                reply = self._whole(response, url, max_bytes)
             check(reply)
+            return reply
+
+        return self._retried(ask, weight)
+
+    def post_bytes(
+        self,
+        path: str,
+        content: bytes,
+        *,
+        max_bytes: int,
+        headers: Mapping[str, str] | None = None,
+        weight: int = 1,
+        check: Callable[[Reply], object] = lambda _: None,
+    ) -> Reply:
+        """The whole reply to a question that may be asked again, such as a read over JSON-RPC.
+
+        `check` is given refusals too, since their bodies may say more than their status does; what
+        it lets pass is then judged by its status. Only "slow down" is never a matter of the body.
+        """
+
+        def ask() -> Reply:
+            with self._exchange(path, None, headers, content) as (response, url):
+                if response.status_code in (418, 429):
+                    raise self._refusal(response, url)
+                reply = self._whole(response, url, max_bytes)
+                check(reply)
+                if reply.status != 200:
+                    raise judge(response, url, reply.excerpt)
             return reply
 
         return self._retried(ask, weight)
@@ -271,12 +293,18 @@ class HttpClient:
 
     @contextmanager
     def _exchange(
-        self, path: str, params: Mapping[str, str | int] | None, headers: Mapping[str, str] | None
+        self,
+        path: str,
+        params: Mapping[str, str | int] | None,
+        headers: Mapping[str, str] | None,
+        content: bytes | None = None,
     ) -> Iterator[tuple[httpx.Response, str]]:
         """One request and its reply, read by the caller; faults of either leave judged."""
-        url = self._redacted(path)
+        url, method = self.redacted(path), "GET" if content is None else "POST"
         try:
-            request = self._client.build_request("GET", path, params=params, headers=headers)
+            request = self._client.build_request(
+                method, path, params=params, headers=headers, content=content
+            )
             url = self._shown(request.url)
             response = self._client.send(request, stream=True)
             try:
@@ -285,7 +313,12 @@ class HttpClient:
             finally:
                 response.close()
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise judge(error, url) from error
+            said = self.redacted(str(error))
+            raise judge(error, url, said) from (error if said == str(error) else None)
+
+    def _whole(self, response: httpx.Response, url: str, max_bytes: int) -> Reply:
+        body = b"".join(self._chunks(response, url, response.iter_bytes(), max_bytes))
+        return Reply(url, response.status_code, response.headers, body, self._excerpt(body))
 
     def _chunks(
         self,
@@ -327,7 +360,7 @@ class HttpClient:
 
     def _excerpt(self, body: bytes) -> str:
         # Redacted before it is cut, lest the cut go through a secret and hide it from redaction.
-        text = self._redacted(body[: 2 * _EXCERPT_BYTES].decode(errors="replace"))
+        text = self.redacted(body[: 2 * _EXCERPT_BYTES].decode(errors="replace"))
         return text[:_EXCERPT_BYTES].strip()
 
     def _prepare_hop(self, request: httpx.Request) -> None:
@@ -348,7 +381,7 @@ class HttpClient:
         name, most = self.policy.used_weight or ("", 0)
         used = response.headers.get(name, "")
         if used.isdecimal() and int(used) >= most:
-            now = _instant(response.headers.get("Date")) or datetime.now(UTC)
+            now = instant(response.headers.get("Date")) or datetime.now(UTC)
             reason = f"{name} is {used}"
             self._gate.hold(60.0 - now.second, RateLimitedError, reason)
 
@@ -379,55 +412,23 @@ class HttpClient:
         return TransientSourceError(f"{self.policy.name}: cancelled; run again to continue")
 
     def _shown(self, url: httpx.URL) -> str:
-        return self._redacted(_SECRET_PARAMETER.sub(r"\1=***", str(url.copy_with(userinfo=b""))))
-
-    def _redacted(self, text: str) -> str:
-        for secret in self._secrets:
-            text = text.replace(secret, "***")
-        return text
+        return self.redacted(_SECRET_PARAMETER.sub(r"\1=***", str(url.copy_with(userinfo=b""))))
 
 
-def judge(  # noqa: PLR0911 - one return per line of the table
-    cause: httpx.Response | Exception, url: str, body: str = ""
-) -> SourceError:
-    """The error to raise for a refused request or a broken exchange: does time heal it?
+def _without(text: str, secrets: Iterable[str]) -> str:
+    for secret in secrets:
+        text = text.replace(secret, "***")
+    return text
 
-    - 429 and 418 (Binance: banned for going on after 429): yes, and not before Retry-After.
-    - 408, 425 and every 5xx: yes, the host was busy; nothing is wrong with the request.
-    - 404: no, the host has nothing there; callers read meaning into it (not listed, not yet).
-    - Any other 4xx: no, the same request is wrong again, whoever repeats it.
-    - Any other status (a 204, a redirect to nowhere): no, the host is not what it should be.
-    - Connection refused, reset, timed out, cut off, or a broken encoding: yes.
-    - A certificate that does not verify, an address that cannot be asked, a redirect loop: no.
-    """
-    if isinstance(cause, httpx.Response):
-        status = cause.status_code
-        text = f"{url}: {status} {cause.reason_phrase}".rstrip()
-        text += f": {body}" if body else ""
-        pause = _pause_asked(cause.headers)
-        if status == 429:
-            return RateLimitedError(f"{text}; lower the rate limit", retry_after=pause)
-        if status == 418:
-            pause = BAN_SECONDS if pause is None else pause
-            return BannedError(f"{text}; banned for {pause:.0f} s", retry_after=pause)
-        if status in (408, 425) or status >= 500:
-            return ServerFaultError(f"{text}; try again later", retry_after=pause)
-        if status == 404:
-            return NotFoundError(text)
-        if status >= 400:
-            advice = _ADVICE.get(status, "the request itself is refused: check what it asks for")
-            return PermanentSourceError(f"{text}; {advice}")
-        return UnexpectedReplyError(f"{text}; is this the right address?")
-    text = f"{url}: {type(cause).__name__}: {cause}"
-    if _is_certificate_fault(cause):
-        return PermanentSourceError(f"{text}; check the URL, the clock and the CA certificates")
-    if isinstance(
-        cause,
-        httpx.UnsupportedProtocol | httpx.LocalProtocolError | httpx.TooManyRedirects
-        | httpx.InvalidURL,
-    ):  # fmt: skip
-        return PermanentSourceError(f"{text}; check the URL")
-    return ConnectionFaultError(f"{text}; check the connection, or try again later")
+
+def _conceal(record: logging.LogRecord) -> bool:
+    """A filter of httpx's own log, where every URL is written out."""
+    text = _without(record.getMessage(), sorted(_concealed, key=len, reverse=True))
+    record.msg, record.args = text, ()
+    return True
+
+
+logging.getLogger("httpx").addFilter(_conceal)
 
 
 def _beginning(chunks: Iterator[bytes], url: str, expect: bytes) -> Iterator[bytes]:
@@ -451,33 +452,6 @@ def _total_if_resumed(response: httpx.Response, offset: int) -> int | None:
 def _log_retry(state: RetryCallState) -> None:
     error = state.outcome.exception() if state.outcome else None
     _log.warning("%s (asking again in %.1f s)", error, state.upcoming_sleep)
-
-
-def _pause_asked(headers: Mapping[str, str]) -> float | None:
-    """Retry-After in seconds, from either of its forms; None if absent or unreadable."""
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdecimal():
-        return float(value)
-    if (until := _instant(value)) is None:
-        return None
-    now = _instant(headers.get("Date")) or datetime.now(UTC)
-    return max(0.0, (until - now).total_seconds())
-
-
-def _instant(http_date: str | None) -> datetime | None:
-    try:
-        instant = parsedate_to_datetime(http_date or "")
-    except ValueError:
-        return None
-    return instant if instant.tzinfo else instant.replace(tzinfo=UTC)
-
-
-def _is_certificate_fault(error: BaseException | None) -> bool:
-    while error is not None:
-        if isinstance(error, ssl.SSLCertVerificationError):
-            return True
-        error = error.__cause__ or error.__context__
-    return False
 
 
 def _refuse_constant(name: str) -> NoReturn:
