@@ -2,8 +2,8 @@
 
 A reply fault acts on the HTTP answer. A row fault changes rows of an archive's CSV, and an archive
 fault its members, both before the checksum is made: the checksum holds, so that only a check of
-the content can find them. Faults of venues that are read in pages are in `paged`. The syntax to
-switch faults on is in `Faults`.
+the content can find them. Faults of venues that are read in pages are in `paged`, those of a node
+of a chain in `chain_faults`. How they are switched on says FAULT_SYNTAX.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 
 from crypto_assets.errors import SettingsError
 from crypto_assets.sandbox.archive import Members, zip_bytes
+from crypto_assets.sandbox.chain_faults import CHAINED, ChainFault, Reorg
 from crypto_assets.sandbox.paged import PAGED, CandleFault, Page, PageFault, Skew
 from crypto_assets.sandbox.world import Rows
 
@@ -34,9 +35,12 @@ SLOW_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1
 BOMB_BYTES = 2**31
 
+_NO_END = 2**63
+
 Answer = Callable[[], Response]
 Csv = list[list[str]]
 _Act = TypeVar("_Act", bound=Callable[..., Any])
+_Kind = TypeVar("_Kind")
 
 
 class Part(StrEnum):
@@ -45,17 +49,22 @@ class Part(StrEnum):
     REST = "rest"
     ZIP = "zip"
     CHECKSUM = "checksum"
+    RPC = "rpc"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One request, as far as a fault may be limited to it."""
+    """One request, as far as a fault may be limited to it.
+
+    Of a node, `symbol` is its name, `dataset` the method, and `block` what a call is about.
+    """
 
     address: str
     part: Part
     dataset: str
     symbol: str | None = None
     day: date | None = None
+    block: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,8 +94,8 @@ class ArchiveFault:
 
 
 _Acting = ReplyFault | RowFault | ArchiveFault
-Fault = _Acting | PageFault | CandleFault | Skew
-FAULTS: dict[str, Fault] = {**PAGED}
+Fault = _Acting | PageFault | CandleFault | Skew | ChainFault
+FAULTS: dict[str, Fault] = {**PAGED, **CHAINED}
 
 
 @dataclass(slots=True)
@@ -94,6 +103,7 @@ class _Rule:
     fault: Fault
     symbol: str | None
     day: date | None
+    blocks: tuple[int, int] | None
     dataset: str | None
     times: int | None
     seen: Counter[str] = field(default_factory=Counter)
@@ -104,20 +114,32 @@ class _Rule:
             (self.day, target.day),
             (self.dataset, target.dataset),
         )
-        return all(wanted is None or wanted == actual for wanted, actual in limits)
+        return all(wanted is None or wanted == actual for wanted, actual in limits) and (
+            self.blocks is None
+            or (target.block is not None and self.blocks[0] <= target.block <= self.blocks[1])
+        )
 
     def strikes(self, key: str) -> bool:
         self.seen[key] += 1
         return self.times is None or self.seen[key] <= self.times
 
 
-class Faults:
-    """Which faults are on. Text: comma-separated `name[@SYMBOL[@DATE[@DATASET]]][:N]`.
+FAULT_SYNTAX = (
+    "name[@SYMBOL[@DATE[@DATASET]]][:N] for a venue, name[@NODE[@BLOCKS[@METHOD]]][:N] for a node "
+    "of a chain, several with commas between; * stands for any, BLOCKS is one block, a range "
+    "21516100-21516199 or an open one 21516100-, and :N strikes the first N requests only. "
+    "For example gap@BTCUSDT@2024-01-03, rate_limit:2 or dropped_log@ethereum@21516007"
+)
 
-    `*` stands for any symbol, day or dataset; a rule with a day concerns archives only. With `:N`
-    a reply fault strikes the first N matching requests; a fault of the content strikes the first N
-    requests of each address, so that a zip and its checksum file stay in agreement. Raises
-    SettingsError for text that cannot be read and for symbols that are not among `symbols`.
+
+class Faults:
+    """Which faults are on, by a text as of FAULT_SYNTAX.
+
+    A rule with a day concerns archives only, one with blocks only block faults and reorgs. With
+    `:N` a reply fault strikes the first N matching requests; a fault of the content strikes the
+    first N requests of each address, so that a zip and its checksum file stay in agreement. Of a
+    node an address is a method, and of block faults a method and block. Raises SettingsError for
+    text that cannot be read and for symbols that are not among `symbols`.
     """
 
     def __init__(self, text: str = "", symbols: Collection[str] = ()) -> None:
@@ -131,8 +153,8 @@ class Faults:
         for rule in rules:
             if rule.symbol is not None and rule.symbol not in self._symbols:
                 raise SettingsError(
-                    f"a sandbox fault names the symbol {rule.symbol}, which no venue of the "
-                    f"catalogue has; known symbols: {', '.join(sorted(self._symbols))}"
+                    f"a sandbox fault names {rule.symbol}, which is no symbol and no node of "
+                    f"the catalogue; known are {', '.join(sorted(self._symbols))}"
                 )
         self._rules = rules
 
@@ -158,19 +180,33 @@ class Faults:
                     struck.append(fault)
         return tuple(struck)
 
+    def struck(self, kind: type[_Kind], target: Target) -> list[_Kind]:
+        """The faults of a kind that strike a request; `N` counts the requests of an address."""
+        return [
+            rule.fault
+            for rule in self._rules
+            if isinstance(rule.fault, kind) and self._strikes(rule, target)
+        ]
+
     def page(self, target: Target, page: Page) -> Page:
         """A page after every page fault that strikes it; `N` counts the pages of an address."""
-        for rule in self._rules:
-            if isinstance(rule.fault, PageFault) and self._strikes(rule, target):
-                page = rule.fault.act(page)
+        for fault in self.struck(PageFault, target):
+            page = fault.act(page)
         return page
 
     def candles(self, target: Target, candles: Rows) -> Rows:
         """The candles of a reply after every candle fault that strikes it."""
-        for rule in self._rules:
-            if isinstance(rule.fault, CandleFault) and self._strikes(rule, target):
-                candles = rule.fault.act(candles)
+        for fault in self.struck(CandleFault, target):
+            candles = fault.act(candles)
         return candles
+
+    def reorgs(self, node: str) -> list[tuple[int, int]]:
+        """The ranges of blocks that a node has of other branches; `N` means nothing to it."""
+        return [
+            rule.blocks or (0, _NO_END)
+            for rule in self._rules
+            if isinstance(rule.fault, Reorg) and rule.symbol in (None, node)
+        ]
 
     def skew(self, target: Target) -> Skew:
         """How far off the venue is, every skew that applies together; `N` means nothing to it."""
@@ -195,24 +231,32 @@ class Faults:
 
 
 _RULE = re.compile(r"(\w+)(?:@([^@:]+))?(?:@([^@:]+))?(?:@([^@:]+))?(?::([1-9]\d*))?")
+_BLOCKS = re.compile(r"(\d+)(-(\d*))?")
 
 
 def _parse(item: str) -> _Rule:
     written = _RULE.fullmatch(item)
     if written is None or written[1] not in FAULTS:
         raise _unreadable(item)
-    symbol, day, dataset = (None if limit == "*" else limit for limit in written.group(2, 3, 4))
-    try:
-        on = date.fromisoformat(day) if day else None
-    except ValueError as error:
-        raise _unreadable(item) from error
-    return _Rule(FAULTS[written[1]], symbol, on, dataset, int(written[5]) if written[5] else None)
+    symbol, when, dataset = (None if limit == "*" else limit for limit in written.group(2, 3, 4))
+    times = int(written[5]) if written[5] else None
+    day = blocks = None
+    if when and (written_blocks := _BLOCKS.fullmatch(when)):
+        first, is_range, last = written_blocks.groups()
+        blocks = int(first), int((last or _NO_END) if is_range else first)
+        if blocks[0] > blocks[1]:
+            raise _unreadable(item)
+    elif when:
+        try:
+            day = date.fromisoformat(when)
+        except ValueError as error:
+            raise _unreadable(item) from error
+    return _Rule(FAULTS[written[1]], symbol, day, blocks, dataset, times)
 
 
 def _unreadable(item: str) -> SettingsError:
     return SettingsError(
-        f"cannot read the sandbox fault {item!r}: write name[@SYMBOL[@DATE[@DATASET]]][:N], "
-        "for example gap@BTCUSDT@2024-01-03 or rate_limit:2. "
+        f"cannot read the sandbox fault {item!r}: write {FAULT_SYNTAX}. "
         f"Known faults: {', '.join(sorted(FAULTS))}"
     )
 

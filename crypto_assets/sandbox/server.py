@@ -1,7 +1,8 @@
 """The sandbox as one ASGI app, and the two ways to reach it: in-process, or over a socket.
 
 A venue's face is a list of routes; paths of venues are disjoint, so that live addresses and
-`http://127.0.0.1:8000` reach the same face.
+`http://127.0.0.1:8000` reach the same face. Each chain has two nodes, which answer at paths such as
+`/ethereum` and `/ethereum-b`.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 import threading
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import date
 
 import httpx
@@ -17,8 +19,10 @@ from anyio.from_thread import BlockingPortal, start_blocking_portal
 from starlette.applications import Starlette
 from starlette.routing import Route
 
-from crypto_assets.catalog import Catalog
+from crypto_assets.catalog import Catalog, Chains
 from crypto_assets.sandbox import binance, bitstamp, coinbase, kraken
+from crypto_assets.sandbox.chain_world import ChainSpec
+from crypto_assets.sandbox.ethereum import Node
 from crypto_assets.sandbox.faults import Faults
 from crypto_assets.sandbox.world import Clock, World
 
@@ -32,20 +36,32 @@ FACES: dict[str, Callable[..., list[Route]]] = {
 
 def create_app(
     catalog: Catalog,
+    chains: Chains | None = None,
     *,
     seed: int = 0,
     faults: str = "",
     today: date | None = None,
     trades_per_day: int = 5_000,
+    chain: ChainSpec | None = None,
 ) -> Starlette:
-    """All venues of the catalogue that have a face; raises SettingsError for wrong `faults`.
+    """All venues of the catalogue that have a face, and two nodes for each of its chains.
 
-    `today` fixes the clock at noon of that day. `app.state` has `faults` and `clock`, to change
-    what is broken and what time it is while the app runs.
+    `today` fixes the clock at noon of that day. Without `chains` there is ethereum alone. `chain`
+    is what each of them is like but for its id, by default that of the seed. Apps of equal chains
+    share their blocks. `app.state` has `faults`, `clock` and `nodes` (by name), to
+    change what is broken, what time it is and how high the chain is while the app runs. Raises
+    SettingsError for wrong `faults`.
     """
     world = World(seed, trades_per_day)
     clock = Clock(today)
-    switched = Faults(faults, {listing.symbol for listing in catalog.listings})
+    chain = chain or ChainSpec(seed)
+    specs = {
+        node: replace(chain, chain_id=chain_id)
+        for name, chain_id in _chain_ids(chains, chain).items()
+        for node in (name, f"{name}-b")
+    }
+    switched = Faults(faults, {listing.symbol for listing in catalog.listings} | set(specs))
+    nodes = {name: Node(name, spec, switched) for name, spec in specs.items()}
     app = Starlette(
         routes=[
             route
@@ -53,9 +69,16 @@ def create_app(
             if venue in catalog.venues
             for route in face(catalog.of_venue(venue), world, clock, switched)
         ]
+        + [node.route() for node in nodes.values()]
     )
-    app.state.clock, app.state.faults = clock, switched
+    app.state.clock, app.state.faults, app.state.nodes = clock, switched, nodes
     return app
+
+
+def _chain_ids(chains: Chains | None, chain: ChainSpec) -> dict[str, int]:
+    if chains is None:
+        return {"ethereum": chain.chain_id}
+    return {entry.name: entry.chain_id for entry in chains.chains}
 
 
 class InProcessTransport(httpx.BaseTransport):

@@ -83,6 +83,19 @@ class World:
         """
         return self._levels(asset, day_index(day))
 
+    def level(self, asset: str, at: int) -> int:
+        """The latent level at a second since 1970, in parts of 1e-9 of the reference."""
+        index, since_start = divmod(at, 86_400)
+        minute, second = divmod(since_start, 60)
+        before, after = self.levels(asset, date(1970, 1, 1) + timedelta(days=index))[
+            minute : minute + 2
+        ].tolist()
+        return int(before + (after - before) * second // 60)
+
+    def usd(self, asset: str, at: int) -> int:
+        """What an asset is worth at a second since 1970, in 1e-8 USD; at least 1."""
+        return max(1, int(reference_usd(asset) * SCALE) * self.level(asset, at) // _ONE)
+
     def draw(self, *key: object, count: int, below: int) -> Ints:
         """`count` integers in [0, below), the same for the same key for ever."""
         digest = hashlib.sha256("/".join(map(str, (self.seed, *key))).encode()).digest()

@@ -15,7 +15,8 @@ import pytest
 
 from crypto_assets.catalog import Catalog
 from crypto_assets.errors import SettingsError
-from crypto_assets.sandbox import FAULTS, create_app, transport
+from crypto_assets.sandbox import FAULT_SYNTAX, FAULTS, create_app, transport
+from crypto_assets.sandbox.chain_faults import CHAINED
 from crypto_assets.sandbox.faults import BOMB_BYTES, Faults, ReplyFault
 from crypto_assets.sandbox.paged import PAGED
 
@@ -208,8 +209,8 @@ def test_a_restated_trade_still_multiplies_exactly(sandbox: Client, sound: httpx
 
 
 def test_every_fault_has_a_test_and_a_description() -> None:
-    # Those of pages are held against the venues that are read in pages, beside this file.
-    assert {*REPLIES, *ARCHIVES, *ROWS, *PAGED} == set(FAULTS)
+    # Those of pages and of the chain are held against their venues and nodes, beside this file.
+    assert {*REPLIES, *ARCHIVES, *ROWS, *PAGED, *CHAINED} == set(FAULTS)
     assert all(fault.description for fault in FAULTS.values())
 
 
@@ -250,16 +251,33 @@ def test_faults_add_up(sandbox: Client, sound: httpx.Client) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["gpa", "gap@BTCUSDT@yesterday", "gap@BTCUSDT@2024-02-30", "gap:0", "gap:many", "gap@a@*@b@c"],
+    [
+        "gpa",
+        "gap@BTCUSDT@yesterday",
+        "gap@BTCUSDT@2024-02-30",
+        "gap:0",
+        "gap:many",
+        "gap@a@*@b@c",
+        "null_block@*@200-100",
+        "null_block@*@-100",
+    ],
 )
 def test_unreadable_text_is_a_settings_error_that_names_the_faults(text: str) -> None:
-    with pytest.raises(SettingsError, match="Known faults: ban, ") as raised:
+    with pytest.raises(SettingsError, match=r"Known faults: .*, ban, ") as raised:
         Faults(text, {"BTCUSDT"})
     assert text in str(raised.value)
+    assert FAULT_SYNTAX in str(raised.value)
+
+
+def test_the_examples_of_the_syntax_can_be_read() -> None:
+    examples = FAULT_SYNTAX.partition("For example ")[2].replace(" or ", ", ").split(", ")
+    assert len(examples) == 3
+    for text in examples:
+        Faults(text, {"BTCUSDT", "ethereum"})
 
 
 def test_an_unknown_symbol_is_a_settings_error() -> None:
-    with pytest.raises(SettingsError, match=r"BTCUSTD.*known symbols: BTCUSDT"):
+    with pytest.raises(SettingsError, match=r"BTCUSTD.*known are BTCUSDT"):
         Faults("gap@BTCUSTD", {"BTCUSDT"})
 
 

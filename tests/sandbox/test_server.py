@@ -8,14 +8,16 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 
-from crypto_assets.catalog import Catalog, load_catalog
+from crypto_assets.catalog import Catalog, Chain, Chains, load_catalog
 from crypto_assets.errors import SettingsError
 from crypto_assets.sandbox import create_app, transport
+from crypto_assets.settings import Profile, Settings
 
 from .conftest import REST, TODAY, Client, address
 
@@ -103,3 +105,25 @@ def test_a_socket_answers_like_the_transport(catalog: Catalog, sound: httpx.Clie
         server.should_exit = True
         thread.join(10)
     assert not thread.is_alive()
+
+
+def test_every_chain_of_the_catalogue_has_two_nodes_where_the_settings_look_for_them() -> None:
+    chains = Chains((Chain(name="ethereum", chain_id=1), Chain(name="other_chain", chain_id=77)))
+    with httpx.Client(transport=transport(create_app(Catalog(()), chains))) as client:
+        for chain in chains.chains:
+            ids = [
+                ask(client, url.get_secret_value(), "eth_chainId")
+                for url in Settings(profile=Profile.SANDBOX).urls_of(chain.name)
+            ]
+            assert ids == [hex(chain.chain_id)] * 2
+        first, other = (
+            ask(client, f"http://sandbox/{name}", "eth_getBlockByNumber", "earliest", False)
+            for name in chains.names
+        )
+    assert first["number"] == other["number"]
+    assert first["hash"] != other["hash"]
+
+
+def ask(client: httpx.Client, url: str, method: str, *params: Any) -> Any:
+    call = {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}
+    return client.post(url, json=call).json()["result"]
