@@ -32,6 +32,7 @@ from dagster._core.events import (
     ASSET_EVENTS,
     EVENT_TYPE_TO_PIPELINE_RUN_STATUS,
 )
+from dagster._core.storage.asset_check_state import AssetCheckState
 from dagster._core.storage.event_log import SqliteEventLogStorage
 from dagster._core.storage.event_log.schema import AssetKeyTable, SqlEventLogStorageTable
 from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
@@ -40,6 +41,7 @@ from sqlalchemy import Connection, create_engine
 from sqlalchemy.dialects.sqlite import insert
 from sqlalchemy.pool import NullPool
 
+from crypto_assets.check_states import check_states
 from crypto_assets.settings import export_to_dagster
 
 _INDEXED = {*ASSET_EVENTS, *ASSET_CHECK_EVENTS, *EVENT_TYPE_TO_PIPELINE_RUN_STATUS}
@@ -98,6 +100,20 @@ class EventLog(SqliteEventLogStorage):
             # beside it.
             with suppress(FileNotFoundError):
                 os.utime(self.path_for_shard(run_id))
+
+    def get_dynamic_partitions(self, partitions_def_name: str) -> Sequence[str]:
+        """Asked for several times in a run; objects for rows would take five times as long."""
+        self._check_partitions_table()
+        query = "SELECT partition FROM dynamic_partitions WHERE partitions_def_name = ? ORDER BY id"
+        with self.index_connection() as connection:
+            rows = connection.connection.cursor().execute(query, (partitions_def_name,))
+            return [partition for (partition,) in rows]
+
+    def get_asset_check_state(
+        self, keys: Sequence[tuple[dg.AssetCheckKey, dg.PartitionsDefinition | None]]
+    ) -> Mapping[dg.AssetCheckKey, AssetCheckState]:
+        """States of checks by partition, which the UI asks for time and again."""
+        return check_states(self._instance, keys)
 
     def has_table(self, table_name: str) -> bool:
         """Asked for nearly every event; a table that is there stays."""

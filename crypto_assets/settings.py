@@ -7,16 +7,37 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Collection
 from enum import StrEnum
 from functools import cached_property
 from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_settings import (
+    BaseSettings,
+    DotEnvSettingsSource,
+    EnvSettingsSource,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+)
 
 from crypto_assets.errors import SettingsError
 
 PROJECT_ROOT = Path(__file__).resolve().parent.parent
+
+_PREFIX = "CRYPTO_ASSETS_"
+_RPC_URLS = re.compile(rf"{_PREFIX}([A-Z][A-Z0-9_]*)_RPC_URLS")
 
 
 class Profile(StrEnum):
@@ -26,11 +47,31 @@ class Profile(StrEnum):
     LIVE = "live"
 
 
+def _separate(urls: Any) -> Any:
+    return tuple(filter(None, map(str.strip, urls.split(",")))) if isinstance(urls, str) else urls
+
+
+def _check_urls(urls: tuple[SecretStr, ...]) -> tuple[SecretStr, ...]:
+    for number, url in enumerate(urls, start=1):
+        parts = urlsplit(url.get_secret_value())
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError(f"number {number} is no http or https URL")
+    return urls
+
+
+_Urls = Annotated[tuple[SecretStr, ...], BeforeValidator(_separate), AfterValidator(_check_urls)]
+
+
 class Settings(BaseSettings):
     """All settings, typed and checked; `load_settings` builds one and names what is wrong."""
 
     model_config = SettingsConfigDict(
-        env_prefix="CRYPTO_ASSETS_", env_file=PROJECT_ROOT / ".env", extra="ignore", frozen=True
+        env_prefix=_PREFIX,
+        env_file=PROJECT_ROOT / ".env",
+        extra="ignore",
+        frozen=True,
+        # A value that is wrong may be a secret all the same.
+        hide_input_in_errors=True,
     )
 
     profile: Profile = Field(Profile.SANDBOX, description="sandbox (offline, default) or live")
@@ -55,6 +96,21 @@ class Settings(BaseSettings):
         "",
         description="addresses that replace those of exchanges behind ccxt: comma-separated "
         "exchange=URL, for example bitstamp=http://127.0.0.1:8000",
+    )
+
+    rpc_urls: Annotated[dict[str, _Urls], NoDecode] = Field(
+        {},
+        description="nodes by chain, from <CHAIN>_RPC_URLS, comma-separated; they may carry keys. "
+        "The sandbox has its own",
+    )
+    chain_proofs: str = Field(
+        "all", description="comma-separated proofs of a chain's blocks that run; `all`, or none"
+    )
+    blocks_per_request: int = Field(
+        50, ge=1, le=1000, description="blocks fetched at a time; what bounds a chain's memory"
+    )
+    rpc_calls_per_second: int | None = Field(
+        None, ge=1, description="calls that each node is asked in a second; none is no limit"
     )
 
     fetch_workers: int = Field(
@@ -82,15 +138,52 @@ class Settings(BaseSettings):
                 raise ValueError(f"{item!r} is not exchange=URL, as bitstamp=http://127.0.0.1:8000")
         return text
 
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,  # noqa: ARG003
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """The environment before `.env`; the nodes of chains from variables named after them."""
+        return init_settings, _Nodes(settings_cls), env_settings, dotenv_settings
+
+    def urls_of(self, chain: str) -> tuple[SecretStr, ...]:
+        """The nodes of a chain in the order given; raises SettingsError if there is none.
+
+        In the sandbox those that it has for every chain, whatever is set for the live profile.
+        """
+        if self.profile is Profile.SANDBOX:
+            return tuple(SecretStr(f"http://sandbox/{chain}{node}") for node in ("", "-b"))
+        if not (urls := self.rpc_urls.get(chain)):
+            raise SettingsError(f"set {_PREFIX}{chain.upper()}_RPC_URLS to the nodes of {chain}")
+        return urls
+
+    def has_nodes(self, chain: str) -> bool:
+        """Whether there is a node to ask about a chain."""
+        return self.profile is Profile.SANDBOX or bool(self.rpc_urls.get(chain))
+
+    def proofs_among(self, known: Collection[str]) -> frozenset[str]:
+        """The proofs that run; raises SettingsError for a name that is not among `known`."""
+        if self.chain_proofs == "all":
+            return frozenset(known)
+        chosen = frozenset(filter(None, map(str.strip, self.chain_proofs.split(","))))
+        if unknown := sorted(chosen - set(known)):
+            raise SettingsError(
+                f"{_PREFIX}CHAIN_PROOFS names {', '.join(unknown)}; "
+                f"known are {', '.join(known)}, or `all`"
+            )
+        return chosen
+
     def as_environment(self) -> dict[str, str]:
         """These settings as variables, for a process that may start in another folder."""
         values = {name: getattr(self, name) for name in type(self).model_fields}
+        nodes = values.pop("rpc_urls")
         return {
-            f"CRYPTO_ASSETS_{name.upper()}": (
-                value.get_secret_value() if isinstance(value, SecretStr) else str(value)
-            )
-            for name, value in values.items()
-            if value is not None
+            **{_variable(name): _as_text(v) for name, v in values.items() if v is not None},
+            **{_variable("rpc_urls", chain): _as_text(urls) for chain, urls in nodes.items()},
         }
 
     @property
@@ -105,14 +198,44 @@ class Settings(BaseSettings):
         return self.data_dir / self.profile.value
 
 
+class _Nodes(PydanticBaseSettingsSource):
+    """Reads <CHAIN>_RPC_URLS for whatever chain there is; the environment goes before `.env`."""
+
+    def __call__(self) -> dict[str, Any]:
+        read = {
+            **DotEnvSettingsSource(self.settings_cls).env_vars,
+            **EnvSettingsSource(self.settings_cls).env_vars,
+        }
+        found = {_RPC_URLS.fullmatch(name.upper()): urls for name, urls in read.items()}
+        return {
+            "rpc_urls": {match[1].lower(): urls for match, urls in found.items() if match and urls}
+        }
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """Not asked: the whole source is read at once."""
+        raise NotImplementedError
+
+
+def _variable(name: str, *inside: str) -> str:
+    """The variable that a field, or an item inside it, was read from."""
+    if name == "rpc_urls" and inside:
+        name = f"{inside[0]}_rpc_urls"
+    return f"{_PREFIX}{name.upper()}"
+
+
+def _as_text(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ",".join(map(_as_text, value))
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
 def load_settings() -> Settings:
     """Read the environment; raises SettingsError naming every variable that is wrong."""
     try:
         return Settings()
     except ValidationError as error:
         lines = "; ".join(
-            f"CRYPTO_ASSETS_{'.'.join(str(part) for part in item['loc']).upper()}: {item['msg']}"
-            for item in error.errors()
+            f"{_variable(*map(str, item['loc']))}: {item['msg']}" for item in error.errors()
         )
         raise SettingsError(f"wrong settings: {lines}") from error
 

@@ -9,14 +9,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter
 
+from crypto_assets.catalog.files import find_file, read_file
 from crypto_assets.errors import CatalogError
-
-PACKAGED = Path(__file__).parent
 
 # The one venue that stands for many exchanges: its markets name theirs, as in BTC-USD@bitstamp.
 _OF_MANY = "ccxt"
@@ -92,30 +90,12 @@ class Catalog:
 def load_catalog(folder: Path | None = None) -> Catalog:
     """Read and check `markets.yaml` in a folder (default: the packaged one).
 
-    Raises CatalogError naming the file and every entry that is wrong.
+    A folder that holds only chains.yaml leaves the packaged markets as they are. Raises
+    CatalogError naming the file and every entry that is wrong.
     """
-    path = (folder or PACKAGED) / "markets.yaml"
-    try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise CatalogError(
-            f"cannot read the catalogue {path}: {error.strerror}; "
-            "set CRYPTO_ASSETS_CATALOG to a folder that holds markets.yaml, or unset it"
-        ) from error
-    except (yaml.YAMLError, ValueError) as error:
-        # ValueError: a date that no calendar has, or bytes that are not UTF-8.
-        raise CatalogError(f"{path} is not valid YAML: {error}") from error
-    try:
-        entries = _FILE.validate_python(raw)
-    except ValidationError as error:
-        lines = "; ".join(
-            f"{'.'.join(str(part) for part in item['loc'])}: {item['msg']}"
-            for item in error.errors()
-        )
-        raise CatalogError(
-            f"{path}: {lines}. An entry looks like "
-            "{market: BTC-USDT, symbol: BTCUSDT, since: 2017-08-17}"
-        ) from error
+    path = find_file("markets.yaml", folder)
+    example = "{market: BTC-USDT, symbol: BTCUSDT, since: 2017-08-17}"
+    entries = read_file(path, _FILE, example)
     listings = tuple(
         Listing(venue, entry.market, entry.symbol, entry.since, entry.until)
         for venue, of_venue in entries.items()

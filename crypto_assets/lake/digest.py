@@ -5,7 +5,8 @@ from 0) of its nulls, then, for strings and binaries, the lengths (32-bit) of it
 values, each of the three by itself and little-endian. A timestamp counts as its number of units, a
 decimal as its unscaled 128-bit integer, a boolean as one byte, a null as zero or empty. The digest
 is the SHA-256 over those of the columns in schema order, a column's being the SHA-256 over its
-name, a zero byte, Arrow's name of its type, a zero byte, and its three hashes.
+name, a zero byte, Arrow's name of its type, a zero byte, and its three hashes. A binary of a fixed
+size counts as one of any size, which is how other writers keep it.
 
 Whether a column may hold nulls is not part of it: other writers do not keep that.
 """
@@ -25,7 +26,10 @@ _TYPES = (
     pa.types.is_boolean,
     pa.types.is_string,
     pa.types.is_binary,
+    pa.types.is_fixed_size_binary,
 )
+
+_NONE = np.zeros(0, np.int64)
 
 
 class ContentDigest:
@@ -66,7 +70,8 @@ class _ColumnDigest:
     def __init__(self, field: pa.Field) -> None:
         if not any(is_type(field.type) for is_type in _TYPES):
             raise TypeError(f"no digest is defined for column {field.name} of type {field.type}")
-        self._label = f"{field.name}\0{field.type}\0".encode()
+        self._is_fixed = pa.types.is_fixed_size_binary(field.type)
+        self._label = f"{field.name}\0{'binary' if self._is_fixed else field.type}\0".encode()
         self._rows = 0
         self._nulls = hashlib.sha256()
         self._lengths = hashlib.sha256()
@@ -75,11 +80,16 @@ class _ColumnDigest:
     def update(self, array: pa.Array) -> None:
         if len(array) == 0:  # such an array may lack its buffers
             return
-        if array.null_count:
-            nulls = np.flatnonzero(array.is_null().to_numpy(zero_copy_only=False))
-            self._nulls.update((nulls + self._rows).astype("<i8").tobytes())
-            array = array.fill_null(_zero(array.type))
+        nulls = np.flatnonzero(array.is_null()) if array.null_count else _NONE
+        self._nulls.update((nulls + self._rows).astype("<i8").tobytes())
         self._rows += len(array)
+        if self._is_fixed:
+            lengths = np.full(len(array), array.type.byte_width, "<i4")
+            lengths[nulls] = 0
+            self._lengths.update(lengths.tobytes())
+            array = array.drop_null() if nulls.size else array
+        elif nulls.size:
+            array = array.fill_null(_zero(array.type))
         if pa.types.is_binary(array.type) or pa.types.is_string(array.type):
             self._lengths.update(_fixed_width(pc.binary_length(array)))
             _, offsets, data = array.buffers()
@@ -89,7 +99,7 @@ class _ColumnDigest:
                 self._values.update(memoryview(data)[first:last])
         elif pa.types.is_boolean(array.type):
             self._values.update(_fixed_width(array.cast(pa.uint8())))
-        else:
+        elif len(array):
             self._values.update(_fixed_width(array))
 
     def digest(self) -> bytes:

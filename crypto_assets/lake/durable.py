@@ -33,6 +33,13 @@ def replace(source: Path, target: Path) -> None:
         _flush(folder)
 
 
+def remove(path: Path) -> None:
+    """Remove a file if it is there; it stays away when this returns."""
+    if path.exists():
+        path.unlink()
+        _flush(path.parent)
+
+
 @contextmanager
 def replacing(target: Path) -> Iterator[Path]:
     """A path to write beside `target`: put in its place if the block ends well, else removed.

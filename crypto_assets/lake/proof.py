@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pydantic import BaseModel, ConfigDict
 
-from crypto_assets.catalog import MarketDay
+from crypto_assets.catalog import Kind, Part
 from crypto_assets.lake.layout import Lake
 
 METADATA_KEY = "crypto_assets.proof"
@@ -66,6 +66,12 @@ class Proof(_Model):
     identity of rows. `neighbours` maps "previous" and "next" to the partition on that side with
     whose ids this one's were found to join, if one was committed already: the day beside this one,
     or one that only committed days without a row lie between.
+
+    A block range has three files, whose proofs name the content digests of all three as their
+    `group`: only together do they count. For each of them `first_id` and `last_id` are the first
+    and last block of the range, `first_hash` and `last_hash` the hashes of these two, `parent_hash`
+    is that of the block before them, and `neighbours` are the ranges with whose hashes they link.
+    `asked` says as JSON what the source was asked for; what was asked otherwise is other data.
     """
 
     dataset: str
@@ -90,9 +96,14 @@ class Proof(_Model):
     neighbours: dict[Literal["previous", "next"], str]
     code_version: str
     fetched_at: datetime
+    group: dict[Kind, str] = {}
+    parent_hash: str | None = None
+    first_hash: str | None = None
+    last_hash: str | None = None
+    asked: str | None = None
     file_sha256: str = UNSEALED
 
-    def is_of(self, part: MarketDay) -> bool:
+    def is_of(self, part: Part) -> bool:
         """Whether it is this partition that is proven."""
         claimed = (self.dataset, self.market, self.partition)
         return claimed == (part.dataset, part.market, part.partition)
@@ -111,7 +122,7 @@ def read_proof(path: Path) -> Proof:
         raise UnreadableProofError(f"{path} holds no readable proof: {error}") from error
 
 
-def find_proof(lake: Lake, part: MarketDay) -> Proof | None:
+def find_proof(lake: Lake, part: Part) -> Proof | None:
     """The proof of a committed partition; None if it has no file, or one that is not its own."""
     path = lake.file(part)
     if not path.exists():

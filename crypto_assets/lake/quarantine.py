@@ -12,7 +12,7 @@ import shutil
 from datetime import UTC, datetime
 from pathlib import Path
 
-from crypto_assets.catalog import MarketDay
+from crypto_assets.catalog import Unit
 from crypto_assets.errors import IntegrityError
 from crypto_assets.lake.durable import storage_errors, write_text
 from crypto_assets.lake.layout import Lake
@@ -20,7 +20,7 @@ from crypto_assets.lake.layout import Lake
 EVIDENCE_FILE = "evidence.json"
 
 
-def quarantine(lake: Lake, part: MarketDay, error: IntegrityError) -> Path:
+def quarantine(lake: Lake, part: Unit, error: IntegrityError) -> Path:
     """Move a partition's in-flight files into quarantine and write down why.
 
     Returns the folder, which then holds `evidence.json` (reason, message, evidence, partition) and
@@ -39,9 +39,7 @@ def quarantine(lake: Lake, part: MarketDay, error: IntegrityError) -> Path:
         evidence = {
             "reason": reason,
             "message": str(error),
-            "dataset": part.dataset,
-            "market": part.market,
-            "partition": part.partition,
+            **part.names,
             "evidence": dict(error.evidence),
             "quarantined_at": datetime.now(UTC).isoformat(),
         }
@@ -63,7 +61,7 @@ def quarantine(lake: Lake, part: MarketDay, error: IntegrityError) -> Path:
     return target
 
 
-def quarantined(lake: Lake, part: MarketDay) -> list[Path]:
+def quarantined(lake: Lake, part: Unit) -> list[Path]:
     """Evidence files of a partition's refused deliveries, newest last."""
     return sorted(
         lake.quarantine(part).glob(f"[!.]*/{EVIDENCE_FILE}"), key=lambda path: path.stat().st_mtime

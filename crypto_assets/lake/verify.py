@@ -1,4 +1,4 @@
-"""Proving committed files again, from the files alone: no network, no database, no memory of runs.
+"""Proving committed days again, from the files alone: no network, no database, no memory of runs.
 
 Finds a changed byte (the seal), content that is not what its proof says (the digest), a file that
 lies where another belongs or where none does, a file whose neighbours or sibling dataset remember
@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crypto_assets.catalog import MarketDay
+from crypto_assets.catalog import ChainRange, MarketDay, Part
 from crypto_assets.lake.digest import digest_table
 from crypto_assets.lake.layout import Lake
 from crypto_assets.lake.proof import (
@@ -32,7 +32,7 @@ from crypto_assets.lake.proof import (
 class Finding:
     """One thing that is wrong with a committed partition. `problem` is a short name for it."""
 
-    part: MarketDay
+    part: Part | ChainRange
     problem: str
     message: str
 
@@ -60,7 +60,7 @@ def verify(
             proofs[part] = proof
     with ThreadPoolExecutor(workers) as pool:
         for (part, _), (proof, findings) in zip(
-            parts, pool.map(lambda item: _verify_file(*item), parts), strict=True
+            parts, pool.map(lambda item: verify_file(*item), parts), strict=True
         ):
             if proof is not None:
                 proofs[part] = proof
@@ -76,7 +76,7 @@ def _beside(lake: Lake, part: MarketDay, days: tuple[date, date]) -> Proof | Non
     return find_proof(lake, part) if is_beside else None
 
 
-def _verify_file(part: MarketDay, path: Path) -> tuple[Proof | None, list[Finding]]:
+def verify_file(part: Part, path: Path) -> tuple[Proof | None, list[Finding]]:
     """What is wrong with one file, and its proof if nothing is.
 
     A file that is not what was committed is not read any further: nothing in it can be believed.
@@ -100,7 +100,7 @@ def _verify_file(part: MarketDay, path: Path) -> tuple[Proof | None, list[Findin
     return proof, []
 
 
-def _finding(part: MarketDay, path: Path, problem: str, message: str) -> Finding:
+def _finding(part: Part, path: Path, problem: str, message: str) -> Finding:
     return Finding(part, problem, f"{path}: {message}")
 
 

@@ -411,7 +411,7 @@ def check_survival(lake: Lake, old: str | None, rows: list[pa.RecordBatch], new:
 def test_killed_at_any_line_the_day_is_whole(tmp_path: Path, is_replacing: bool) -> None:
     rows = [trades(rows=20)]
     new = commit(Lake(tmp_path / "new"), rows).content_digest
-    homes = [tmp_path / str(number) for number in range(200)]
+    homes = [tmp_path / str(number) for number in range(300)]
     old = None
     if is_replacing:
         old = commit(Lake(homes[0]), trades(rows=5)).content_digest

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from crypto_assets.errors import StorageError
-from crypto_assets.lake.durable import replace, storage_errors, write_text
+from crypto_assets.lake.durable import remove, replace, storage_errors, write_text
 
 
 def test_replacing_makes_the_folders_it_needs(tmp_path: Path) -> None:
@@ -23,6 +23,15 @@ def test_replacing_makes_the_folders_it_needs(tmp_path: Path) -> None:
         replace(source, target)
         assert target.read_text() == content
         assert not source.exists()
+
+
+def test_what_is_removed_may_be_gone_already(tmp_path: Path) -> None:
+    path = tmp_path / "file"
+    path.touch()
+    for _ in range(2):
+        remove(path)
+        assert not path.exists()
+    remove(tmp_path / "no folder" / "file")
 
 
 def test_text_is_replaced_and_nothing_stays_beside_it(tmp_path: Path) -> None:

@@ -9,8 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crypto_assets.catalog import MarketDay
+from crypto_assets.catalog import BlockRange, ChainRange, MarketDay
+from crypto_assets.errors import CatalogError
 from crypto_assets.lake import Lake
+from lake import chain
+from lake.chain import PART as RANGE
 from lake.days import DAY, PART, commit, klines, trades
 
 HOME = Path("home")
@@ -89,6 +92,76 @@ def test_only_committed_files_are_listed(lake: Lake) -> None:
     assert all(lake.file(part) == path for part, path in lake.committed())
     strays = {path.name for part, path in lake.strays() if part == PART}
     assert strays == {name.split("/")[0] for name in OTHERS}
+
+
+def test_ranges_lie_where_they_are_documented() -> None:
+    key = "range=018426000-018426999"
+    part = ChainRange("ethereum", BlockRange(18_426_000, 18_426_999))
+    lake = Lake(HOME)
+    logs = HOME / "lake" / "raw" / "ethereum_logs" / key / "ethereum_logs.parquet"
+    assert lake.file(part.of("logs")) == logs
+    assert lake.parse(logs) == part.of("logs")
+    assert lake.inflight(part) == HOME / "inflight" / "ethereum" / key
+    assert lake.quarantine(part) == HOME / "quarantine" / "ethereum" / key
+    assert lake.stale(part) == HOME / "stale" / "ethereum" / f"{key}.json"
+
+
+@pytest.mark.parametrize(
+    "name", ["range=100-109", "range=000000109-000000100", "000000100-000000109", "range=", "x"]
+)
+def test_other_folders_stand_for_no_range(lake: Lake, name: str) -> None:
+    path = lake.raw / "ethereum_blocks" / name / "ethereum_blocks.parquet"
+    path.parent.mkdir(parents=True)
+    path.touch()
+    assert lake.parse(path) is None
+    assert lake.ranges("ethereum") == []
+    assert lake.range_size("ethereum") is None
+
+
+def test_days_and_ranges_are_listed_apart(lake: Lake) -> None:
+    commit(lake, trades())
+    parts = [RANGE.beside(step) for step in (9, 0, 3)]
+    for part in parts:
+        chain.commit(lake, part=part)
+    lake.file(parts[2].of("blocks")).unlink()
+    (lake.file(RANGE.of("logs")).parent / "stray").touch()
+    assert [part for part, _ in lake.committed()] == [PART]
+    assert lake.ranges("ethereum") == [RANGE, RANGE.beside(9)]
+    assert lake.ranges("ethereum", "logs") == [RANGE, RANGE.beside(3), RANGE.beside(9)]
+    assert lake.ranges("eth") == lake.ranges("ethereum_blocks") == []
+    assert lake.range_size("ethereum") == 10
+    assert list(lake.strays()) == []
+    assert [part for part, _ in lake.range_strays("ethereum")] == [RANGE.of("logs")]
+
+
+def test_ranges_in_quarantine_are_listed_by_chain(lake: Lake) -> None:
+    assert lake.quarantined_ranges("ethereum") == []
+    for step in (3, 0):
+        lake.quarantine(RANGE.beside(step)).mkdir(parents=True)
+    (lake.quarantine(RANGE).parent / "range=x").mkdir()
+    lake.quarantine(ChainRange("base", RANGE.blocks)).mkdir(parents=True)
+    assert lake.quarantined_ranges("ethereum") == [RANGE, RANGE.beside(3)]
+
+
+def test_a_chain_is_held_in_ranges_of_one_size(lake: Lake) -> None:
+    lake.check_grid("ethereum", 20)
+    chain.commit(lake, part=RANGE)
+    lake.check_grid("ethereum", 10)
+    lake.check_grid("base", 20)
+    with pytest.raises(CatalogError, match=r"ethereum: .* of 10 blocks, not of 20; set its"):
+        lake.check_grid("ethereum", 20)
+
+
+def test_ranges_have_locks_of_their_own(lake: Lake) -> None:
+    with lake.partition_lock(RANGE), lake.commit_lock(RANGE):
+        for step in range(1, 64):
+            with lake.partition_lock(RANGE.beside(step)).acquire(blocking=False):
+                pass
+        with lake.commit_lock(ChainRange("base", RANGE.blocks)).acquire(blocking=False):
+            pass
+        for lock in (lake.partition_lock(RANGE), lake.commit_lock(RANGE.beside(1))):
+            with pytest.raises(TimeoutError):
+                lock.acquire(blocking=False)
 
 
 def test_an_empty_home_holds_nothing(lake: Lake) -> None:

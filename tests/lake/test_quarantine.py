@@ -22,6 +22,8 @@ from crypto_assets.errors import (
 )
 from crypto_assets.lake import Lake, find_proof, quarantine
 from crypto_assets.lake.quarantine import EVIDENCE_FILE, quarantined
+from lake import chain
+from lake.chain import PART as RANGE
 from lake.days import JOIN_SECONDS, PART, PROCESSES, changed, commit, files, inflight, trades
 
 ERROR = ChecksumMismatchError("the bytes differ", url="https://example.org/day.zip", tries=2)
@@ -53,6 +55,17 @@ def test_delivered_files_are_kept_with_the_reason(lake: Lake) -> None:
     }
     assert not lake.inflight(PART).exists()
     assert quarantined(lake, PART) == [folder / EVIDENCE_FILE]
+
+
+def test_a_range_is_refused_as_a_whole(lake: Lake) -> None:
+    chain.deliver(lake)
+    folder = quarantine(lake, RANGE, ERROR)
+    assert folder.parent == lake.quarantine(RANGE)
+    assert list(files(folder)) == [EVIDENCE_FILE, "page-1.json"]
+    told = json.loads((folder / EVIDENCE_FILE).read_text())
+    assert (told["chain"], told["partition"]) == ("ethereum", RANGE.partition)
+    assert quarantined(lake, RANGE) == [folder / EVIDENCE_FILE]
+    assert not lake.inflight(RANGE).exists()
 
 
 def test_evidence_keeps_every_digit(lake: Lake) -> None:
