@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from datetime import UTC, date, datetime
@@ -15,6 +16,7 @@ import pytest
 from crypto_assets.catalog import MarketDay
 from crypto_assets.errors import StorageError
 from crypto_assets.lake import Gap, Lake, PartitionWriter
+from crypto_assets.lake.durable import write_text
 from crypto_assets.sources.binance import TRADES
 from crypto_assets.warehouse import attach_raw_views, load_raw, publish
 
@@ -89,6 +91,8 @@ CANDLES = manifest(
     model("markets", "latest", "ohlcv", materialized="view"),
     model("markets", "ohlcv", meta={"lookahead_days": 1}),
 )
+BOTH = manifest(*CANDLES["nodes"].values(), model("network", "blocks"))  # type: ignore[attr-defined]
+VENUES = {"markets.ohlcv", "markets.latest"}
 
 
 def fill(connection: duckdb.DuckDBPyConnection, *days: date) -> None:
@@ -107,6 +111,16 @@ def fill(connection: duckdb.DuckDBPyConnection, *days: date) -> None:
 def rows(lake: Lake, sql: str) -> list[tuple[object, ...]]:
     with duckdb.connect(lake.home / "crypto.duckdb", read_only=True) as connection:
         return connection.execute(sql).fetchall()
+
+
+def tables(lake: Lake) -> list[str]:
+    """What is published beside `raw`."""
+    found = rows(
+        lake,
+        "select table_schema || '.' || table_name from information_schema.tables "
+        "where table_schema != 'raw' order by 1",
+    )
+    return [str(name) for (name,) in found]
 
 
 def test_an_empty_lake_has_empty_views_of_the_right_columns(
@@ -212,6 +226,78 @@ def test_the_day_after_is_published_again_where_it_depends_on_the_day(
         (2,)
     ]
     assert not (lake.marts / "markets" / "ohlcv" / f"date={THIRD}.parquet").exists()
+
+
+def test_only_the_models_asked_for_are_published_and_the_others_stay(
+    lake: Lake, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    of_chains = {"network.blocks"}
+    fill(warehouse, FIRST)
+    warehouse.execute("create schema network")
+    warehouse.execute("create table network.blocks as from markets.ohlcv")
+    done = publish(warehouse, lake, BOTH, [FIRST], models=of_chains)
+    assert (done.files, done.is_replaced) == (1, True)
+    assert tables(lake) == ["network.blocks"]
+    publish(warehouse, lake, BOTH, [FIRST], models=VENUES)
+    assert tables(lake) == ["markets.latest", "markets.ohlcv", "network.blocks"]
+    # What the warehouse has of the others may have been refused by a check, or be of another code.
+    fill(warehouse, FIRST, SECOND)
+    warehouse.execute("create or replace view markets.latest as select 1 as market, 2 as opened_at")
+    done = publish(warehouse, lake, BOTH, [FIRST, SECOND], models=of_chains)
+    assert (done.files, done.is_replaced) == (2, False)
+    assert rows(lake, "select opened_at::date from markets.ohlcv") == [(FIRST,)]
+    assert rows(lake, "select opened_at::date from markets.latest") == [(FIRST,)]
+    # Neither are they there any less when the warehouse is made anew.
+    warehouse.execute("drop schema markets cascade")
+    assert not publish(warehouse, lake, BOTH, [FIRST], models=of_chains).is_replaced
+    # A model that the project no longer has goes.
+    gone = manifest(model("markets", "ohlcv"), model("network", "blocks"))
+    assert publish(warehouse, lake, gone, [FIRST], models=of_chains).is_replaced
+    assert tables(lake) == ["markets.ohlcv", "network.blocks"]
+
+
+def test_without_a_record_of_what_was_published_the_files_tell(
+    lake: Lake, warehouse: duckdb.DuckDBPyConnection
+) -> None:
+    more = manifest(*BOTH["nodes"].values(), model("markets", "new"))  # type: ignore[attr-defined]
+    fill(warehouse, FIRST)
+    publish(warehouse, lake, more, [FIRST])
+    (lake.marts / "views.json").unlink()
+    warehouse.execute("create table markets.new as from markets.ohlcv")
+    publish(warehouse, lake, more, [SECOND], models={"network.blocks"})
+    assert tables(lake) == ["markets.latest", "markets.ohlcv"]
+
+
+@pytest.mark.parametrize("killed_at_write", [1, 2])
+def test_a_publishing_that_died_is_made_good_by_the_next_one(
+    lake: Lake,
+    warehouse: duckdb.DuckDBPyConnection,
+    monkeypatch: pytest.MonkeyPatch,
+    killed_at_write: int,
+) -> None:
+    """It dies before or after it replaced the database; either way what was there before stays."""
+    fill(warehouse, FIRST)
+    publish(warehouse, lake, BOTH, [FIRST])
+    warehouse.execute("create schema network")
+    warehouse.execute("create table network.blocks as from markets.ohlcv")
+    writes = itertools.count(1)
+
+    def dies(path: Path, text: str) -> None:
+        if next(writes) == killed_at_write:
+            raise KeyboardInterrupt
+        write_text(path, text)
+
+    monkeypatch.setattr("crypto_assets.warehouse.write_text", dies)
+    with pytest.raises(KeyboardInterrupt):
+        publish(warehouse, lake, BOTH, [FIRST], models={"network.blocks"})
+    has_it = killed_at_write == 2
+    assert ("network.blocks" in tables(lake)) is has_it
+    (lake.marts / "network" / "blocks" / f"date={FIRST}.parquet").unlink()
+    # As nothing of the chain is published any more, the database is what it was.
+    assert publish(warehouse, lake, BOTH, [FIRST], models=VENUES).is_replaced is has_it
+    assert tables(lake) == ["markets.latest", "markets.ohlcv"]
+    publish(warehouse, lake, BOTH, [FIRST], models={"network.blocks"})
+    assert tables(lake) == ["markets.latest", "markets.ohlcv", "network.blocks"]
 
 
 def test_a_reader_never_sees_a_half_written_day(

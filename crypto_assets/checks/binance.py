@@ -9,18 +9,18 @@ _MARKET_DAY = """
     market_day as (
         select market, day from market_days where venue = 'binance'
         union
-        select market, partition::date from raw.proofs
+        select market, try_cast(partition as date) as day from raw.proofs
         where dataset in ('binance_trades', 'binance_klines')
-            and partition::date between $from_day and $to_day
+            and day between $from_day and $to_day
     )
 """
 
 _PROOFS = """
     proofs as (
-        select *, partition::date as day
+        select *, try_cast(partition as date) as day
         from raw.proofs
         where dataset in ('binance_trades', 'binance_klines')
-            and partition::date between $from_day and $to_day
+            and day between $from_day and $to_day
     ),
 
     trades_proof as (from proofs where dataset = 'binance_trades'),
@@ -248,9 +248,9 @@ def _candles_equal(name: str, klines: str, description: str) -> Suite:
     """Whether candles built from trades are those of a dataset of Binance's klines."""
     beside = f"""
         with proofs as (
-            select *, partition::date as day
+            select *, try_cast(partition as date) as day
             from raw.proofs
-            where partition::date between $from_day and $to_day
+            where day between $from_day and $to_day
         ),
 
         trades_proof as (from proofs where dataset = 'binance_trades'),

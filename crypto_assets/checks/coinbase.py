@@ -46,15 +46,15 @@ _COUNTS = ", ".join(
 
 _MINUTES = """
     with market_day as (
-        select market, partition::date as day
+        select market, try_cast(partition as date) as day
         from raw.proofs
-        where dataset = 'coinbase_trades' and partition::date between $from_day and $to_day
+        where dataset = 'coinbase_trades' and day between $from_day and $to_day
     ),
 
     candles_proof as (
-        select market, partition::date as day
+        select market, try_cast(partition as date) as day
         from raw.proofs
-        where dataset = 'coinbase_candles' and partition::date between $from_day and $to_day
+        where dataset = 'coinbase_candles' and day between $from_day and $to_day
     ),
 
     ours as (

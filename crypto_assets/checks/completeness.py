@@ -51,9 +51,9 @@ def trades_are_complete(venue: str) -> Suite:
         ),
         metrics=f"""
             with proof as (
-                select *, partition::date as day
+                select *, try_cast(partition as date) as day
                 from raw.proofs
-                where dataset = '{trades}' and partition::date between $from_day and $to_day
+                where dataset = '{trades}' and day between $from_day and $to_day
             ),
 
             market_day as (

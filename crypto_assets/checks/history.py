@@ -18,9 +18,9 @@ _USUAL = (50, 20_000)
 
 _DAYS = f"""
     with market_day as (
-        select venue, market, partition::date as day
+        select venue, market, try_cast(partition as date) as day
         from raw.proofs
-        where dataset = venue || '_trades' and partition::date between $from_day and $to_day
+        where dataset = venue || '_trades' and day between $from_day and $to_day
             -- After its last day a market has a past, but nothing to hold against it.
             and status <> 'not_listed'
     ),

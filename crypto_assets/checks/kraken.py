@@ -51,15 +51,15 @@ _COUNTS = ", ".join(
 
 _MINUTES = """
     with market_day as (
-        select market, partition::date as day
+        select market, try_cast(partition as date) as day
         from raw.proofs
-        where dataset = 'kraken_trades' and partition::date between $from_day and $to_day
+        where dataset = 'kraken_trades' and day between $from_day and $to_day
     ),
 
     ohlc_proof as (
-        select market, partition::date as day
+        select market, try_cast(partition as date) as day
         from raw.proofs
-        where dataset = 'kraken_ohlc' and partition::date between $from_day and $to_day
+        where dataset = 'kraken_ohlc' and day between $from_day and $to_day
     ),
 
     ours as (

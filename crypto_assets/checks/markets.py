@@ -65,9 +65,9 @@ _CANDLE_CLAIMS = (
 
 _CANDLES = """
     with proven as (
-        select venue, market, partition::date as day, any_value(id_rule) as id_rule
+        select venue, market, try_cast(partition as date) as day, any_value(id_rule) as id_rule
         from raw.proofs
-        where dataset = venue || '_trades' and partition::date between $from_day and $to_day
+        where dataset = venue || '_trades' and day between $from_day and $to_day
         group by all
     ),
 

@@ -1,9 +1,9 @@
 """What a suite is, and evaluating one: DuckDB computes, Great Expectations judges.
 
-A suite's `metrics` query gives one row per venue, market and day, counted in one pass over the data
-and with equality decided on exact decimals; the small frame of counts goes to Great Expectations.
-(Its own SQL expectations fail on DuckDB: it reads the rows after it gave the connection back,
-great_expectations #11579.) No Dagster and no file here.
+A suite's `metrics` query gives one row per venue, market and partition, counted in one pass over
+the data and with equality decided on exact decimals; the small frame of counts goes to Great
+Expectations. (Its own SQL expectations fail on DuckDB: it reads the rows after it gave the
+connection back, great_expectations #11579.) No Dagster and no file here.
 """
 
 from __future__ import annotations
@@ -11,24 +11,24 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from datetime import UTC, date, datetime
+from datetime import UTC, datetime
 from decimal import Decimal
+from operator import itemgetter
 from typing import Any, Literal
 
 import duckdb
 import pyarrow as pa
 
-from crypto_assets.catalog import Catalog
+from crypto_assets.checks.scope import Grid, Scope
 from crypto_assets.errors import CryptoAssetsError
 
 Severity = Literal["ERROR", "WARN"]
 Row = Mapping[str, Any]
 
-# Offending rows shown for one day; the count of all of them is in the metrics.
+# Offending rows shown for one partition; the count of all of them is in the metrics.
 SHOWN_ROWS = 50
 
-_KEY = ("venue", "market", "day")
-_MARKET_DAYS = "market_days"
+_KEY = ("venue", "market", "partition")
 _BROKEN = "broken_claims"
 
 
@@ -81,14 +81,15 @@ def are_equal(left: str, right: str, name: str, meaning: str) -> Claim:
 
 @dataclass(frozen=True, slots=True)
 class Suite:
-    """Claims about one asset, judged for each partition.
+    """Claims about one asset, judged for each partition: UTC days, or block ranges of a chain.
 
-    Both queries see the relation `market_days` (venue, market, day: what the catalogue lists on the
-    days asked for) and must use `$from_day` and `$to_day` (inclusive), so that only files of those
-    days are read. `metrics` gives venue, market, day and integers. `offenders` gives the rows that
-    break a claim: claim, venue, market, day, place (where in the day), found, expected.
-    `also_reads` are assets, other than the one it guards, that must be there before it is judged.
-    A broken claim of severity ERROR blocks what is built on the asset.
+    Both queries see the relations of the `Scope` that is judged, and must use its parameters, so
+    that only files of those partitions are read: `$from_day` and `$to_day`, inclusive, or for one
+    range after the other `$partition`. `metrics` gives venue, market, `day` (of ranges `partition`)
+    and integers. `offenders` gives the rows that break a claim: claim, venue, market, day or
+    partition, place (where in it), found, expected. `also_reads` are assets, other than the one it
+    guards, that must be there before it is judged. A broken claim of severity ERROR blocks what is
+    built on the asset.
     """
 
     name: str
@@ -107,29 +108,30 @@ class Suite:
 
 @dataclass(frozen=True, slots=True)
 class ClaimResult:
-    """One claim judged for one day.
+    """One claim judged for one partition.
 
     `observed` maps each market to the metrics it was judged by; `unexpected` holds (venue, market,
-    day) of those for which the claim does not hold.
+    partition) of those for which the claim does not hold.
     """
 
     claim: Claim
-    day: date
+    partition: str
     observed: Mapping[str, Row]
     unexpected: tuple[tuple[str, str, str], ...]
 
     @property
     def passed(self) -> bool:
-        """Whether the claim holds for every market of the day."""
+        """Whether the claim holds for every market of the partition."""
         return not self.unexpected
 
 
 @dataclass(frozen=True, slots=True)
 class SuiteResult:
-    """A suite judged for some days. `validation` is Great Expectations' own result, as JSON."""
+    """A suite judged for partitions. `validation` is Great Expectations' own result, as JSON."""
 
     suite: Suite
-    days: tuple[date, ...]
+    grid: Grid
+    partitions: tuple[str, ...]
     results: tuple[ClaimResult, ...]
     offenders: tuple[Row, ...]
     validation: Mapping[str, Any]
@@ -138,39 +140,39 @@ class SuiteResult:
 
     @property
     def passed(self) -> bool:
-        """Whether every claim holds on every day."""
+        """Whether every claim holds for every partition."""
         return all(result.passed for result in self.results)
 
     @property
-    def failed_days(self) -> tuple[date, ...]:
-        """Days on which a claim of severity ERROR does not hold."""
-        return tuple(day for day in self.days if self.verdict(day) == "ERROR")
+    def failed(self) -> tuple[str, ...]:
+        """Partitions for which a claim of severity ERROR does not hold."""
+        return tuple(key for key in self.partitions if self.verdict(key) == "ERROR")
 
     @property
-    def warned_days(self) -> tuple[date, ...]:
-        """Days on which only claims of severity WARN do not hold."""
-        return tuple(day for day in self.days if self.verdict(day) == "WARN")
+    def warned(self) -> tuple[str, ...]:
+        """Partitions for which only claims of severity WARN do not hold."""
+        return tuple(key for key in self.partitions if self.verdict(key) == "WARN")
 
-    def verdict(self, day: date) -> Severity | None:
-        """The gravest severity among the claims that do not hold on a day; None if all do."""
-        broken = {result.claim.severity for result in self.of_day(day) if not result.passed}
+    def verdict(self, partition: str) -> Severity | None:
+        """The gravest severity among the claims that do not hold for it; None if all do."""
+        broken = {result.claim.severity for result in self.of(partition) if not result.passed}
         return "ERROR" if "ERROR" in broken else "WARN" if broken else None
 
-    def of_day(self, day: date) -> tuple[ClaimResult, ...]:
+    def of(self, partition: str) -> tuple[ClaimResult, ...]:
         """The results of one partition."""
-        return tuple(result for result in self.results if result.day == day)
+        return tuple(result for result in self.results if result.partition == partition)
 
-    def offenders_of(self, day: date) -> tuple[Row, ...]:
+    def offenders_of(self, partition: str) -> tuple[Row, ...]:
         """The offending rows of one partition, at most SHOWN_ROWS."""
-        return tuple(row for row in self.offenders if row["day"] == day.isoformat())
+        return tuple(row for row in self.offenders if row["partition"] == partition)
 
-    def rows_to_keep(self, day: date) -> list[dict[str, Any]]:
+    def rows_to_keep(self, partition: str) -> list[dict[str, Any]]:
         """The results of one partition as rows of CHECK_RESULTS."""
         return [
             {
                 "suite": self.suite.name,
                 "asset": self.suite.asset,
-                "partition": day.isoformat(),
+                "partition": partition,
                 "expectation": result.claim.name,
                 "passed": result.passed,
                 "severity": result.claim.severity,
@@ -180,33 +182,29 @@ class SuiteResult:
                 "evaluated_at": self.evaluated_at.astimezone(UTC).replace(tzinfo=None),
                 "run_id": self.run_id,
             }
-            for result in self.of_day(day)
+            for result in self.of(partition)
         ]
 
 
 def evaluate(
-    suite: Suite,
-    connection: duckdb.DuckDBPyConnection,
-    days: Sequence[date],
-    *,
-    catalog: Catalog,
-    run_id: str = "",
+    suite: Suite, connection: duckdb.DuckDBPyConnection, scope: Scope, *, run_id: str = ""
 ) -> SuiteResult:
-    """Judge a suite for some days, each on its own; raises BrokenSuiteError if it cannot be judged.
+    """Judge a suite for some partitions, each on its own.
 
     `connection` must have the schema `raw`, and the marts for a suite that reads the warehouse.
+    Raises BrokenSuiteError if it cannot be judged.
     """
     evaluated_at = datetime.now(UTC)
-    days = tuple(sorted(set(days)))
-    metrics = _fetch(connection, suite.metrics, days, catalog)
+    metrics = _fetch(connection, _keyed(suite.metrics, scope), scope)
     _check_metrics(suite, metrics)
     validation = _validate(suite, metrics)
-    results = tuple(_results(suite, metrics, days, validation))
+    results = tuple(_results(suite, metrics, scope.partitions, validation))
     return SuiteResult(
         suite=suite,
-        days=days,
+        grid=scope.grid,
+        partitions=scope.partitions,
         results=results,
-        offenders=_offenders(connection, suite, results, catalog),
+        offenders=_offenders(connection, suite, results, scope),
         validation=validation,
         evaluated_at=evaluated_at,
         run_id=run_id,
@@ -217,34 +215,35 @@ def _offenders(
     connection: duckdb.DuckDBPyConnection,
     suite: Suite,
     results: Sequence[ClaimResult],
-    catalog: Catalog,
+    scope: Scope,
 ) -> tuple[Row, ...]:
-    """Offending rows of failed days: some of every claim and market before more of any one."""
-    broken: list[dict[str, Any]] = [
-        dict(zip(_KEY, key, strict=True), claim=result.claim.name, day=result.day)
+    """Offending rows of what failed: some of every claim and market before more of any one."""
+    broken = [
+        dict(zip(_KEY, key, strict=True), claim=result.claim.name)
         for result in results
         for key in result.unexpected
     ]
     if not broken:
         return ()
-    days = sorted({row["day"] for row in broken})
-    connection.register(_BROKEN, pa.Table.from_pylist(broken))
+    failed = replace(scope, partitions=tuple(sorted({row["partition"] for row in broken})))
     query = f"""
-        select claim, venue, market, day, place, found, expected
+        select claim, venue, market, partition, place, found, expected
         from (
             select
                 *,
-                row_number() over (partition by day, claim, venue, market order by place) as nth,
-            from ({suite.offenders})
-            semi join {_BROKEN} using (claim, venue, market, day)
+                row_number() over (partition by partition, claim, venue, market order by place)
+                    as nth,
+            from ({_keyed(suite.offenders, scope)})
+            semi join {_BROKEN} using (claim, venue, market, partition)
         )
-        qualify row_number() over (partition by day order by nth, claim, venue, market)
+        qualify row_number() over (partition by partition order by nth, claim, venue, market)
             <= {SHOWN_ROWS}
     """
+    connection.register(_BROKEN, pa.Table.from_pylist(broken))
     try:
         rows = [
             {name: str(value) for name, value in row.items()}
-            for row in _fetch(connection, query, days, catalog)
+            for row in _fetch(connection, query, failed)
         ]
     finally:
         connection.unregister(_BROKEN)
@@ -260,35 +259,36 @@ def _offenders(
                     {
                         "claim": result.claim.name,
                         **dict(zip(_KEY, key, strict=True)),
-                        "place": "whole day",
+                        "place": f"whole {scope.grid}",
                         "found": found,
                         "expected": expected[0] if expected else result.claim.meaning,
                     }
                 )
-    return tuple(sorted(rows, key=lambda row: [row[name] for name in ("day", "claim", "place")]))
+    return tuple(sorted(rows, key=itemgetter("partition", "claim", "place")))
 
 
-def _fetch(
-    connection: duckdb.DuckDBPyConnection, query: str, days: Sequence[date], catalog: Catalog
-) -> list[Row]:
-    """Rows of one of a suite's queries on these days alone; `day` as ISO text."""
-    listed = [
-        {"venue": listing.venue, "market": listing.market, "day": day}
-        for day in days
-        for listing in catalog.listings
-        if listing.is_listed_on(day)
-    ]
-    schema = pa.schema([("venue", pa.string()), ("market", pa.string()), ("day", pa.date32())])
-    connection.register(_MARKET_DAYS, pa.Table.from_pylist(listed, schema=schema))
+def _fetch(connection: duckdb.DuckDBPyConnection, query: str, scope: Scope) -> list[Row]:
+    """Rows of one of a suite's queries, of the scope's partitions alone."""
+    rows: list[Row] = []
+    for name, table in scope.relations.items():
+        connection.register(name, table)
     try:
-        found = connection.execute(query, {"from_day": days[0], "to_day": days[-1]})
-        names = [column[0] for column in found.description]
-        rows = [dict(zip(names, row, strict=True)) for row in found.fetchall()]
+        for part in scope.parts():
+            found = connection.execute(query, part.bounds)
+            names = [column[0] for column in found.description]
+            all_rows = (dict(zip(names, row, strict=True)) for row in found.fetchall())
+            rows += [row for row in all_rows if row["partition"] in part.partitions]
     finally:
-        connection.unregister(_MARKET_DAYS)
-    wanted = set(days)
-    kept = [{**row, "day": row["day"].isoformat()} for row in rows if row["day"] in wanted]
-    return sorted(kept, key=lambda row: (row["day"], row["venue"], row["market"]))
+        for name in scope.relations:
+            connection.unregister(name)
+    return sorted(rows, key=itemgetter("partition", "venue", "market"))
+
+
+def _keyed(query: str, scope: Scope) -> str:
+    """The query with its partitions as keys."""
+    if scope.grid == "range":
+        return query
+    return f"select * exclude (day), day::date::varchar as partition from ({query})"
 
 
 def _check_metrics(suite: Suite, metrics: Sequence[Row]) -> None:
@@ -298,8 +298,8 @@ def _check_metrics(suite: Suite, metrics: Sequence[Row]) -> None:
             for row in metrics:
                 if not isinstance(row[column], int | Decimal | str):
                     raise BrokenSuiteError(
-                        f"{suite.name}: metric {column} of {row['venue']} {row['market']} "
-                        f"{row['day']} is {row[column]!r}; metrics are integers, decimals or text"
+                        f"{suite.name}: metric {column} of {' '.join(row[k] for k in _KEY)} is "
+                        f"{row[column]!r}; metrics are integers, decimals or text"
                     )
 
 
@@ -328,7 +328,7 @@ def _validate(suite: Suite, metrics: Sequence[Row]) -> dict[str, Any]:
     batch = (
         context.data_sources.add_pandas("duckdb")
         .add_dataframe_asset(suite.asset)
-        .add_batch_definition_whole_dataframe("market_days")
+        .add_batch_definition_whole_dataframe("partitions")
         .get_batch(
             {
                 "dataframe": pd.DataFrame(
@@ -361,7 +361,7 @@ def _validate(suite: Suite, metrics: Sequence[Row]) -> dict[str, Any]:
 
 
 def _results(
-    suite: Suite, metrics: Sequence[Row], days: Sequence[date], validation: Mapping[str, Any]
+    suite: Suite, metrics: Sequence[Row], partitions: Sequence[str], validation: Mapping[str, Any]
 ) -> list[ClaimResult]:
     judged = {
         result["expectation_config"]["meta"]["claim"]: result for result in validation["results"]
@@ -369,16 +369,16 @@ def _results(
     results = []
     for claim in suite.claims:
         unexpected = _unexpected(suite, claim, judged[claim.name])
-        for day in days:
+        for partition in partitions:
             observed = {
-                _label(row["venue"], row["market"], row["day"]): {
+                _label(row["venue"], row["market"], partition): {
                     name: row[name] for name in claim.columns
                 }
                 for row in metrics
-                if row["day"] == day.isoformat()
+                if row["partition"] == partition
             }
-            of_day = tuple(key for key in unexpected if key[-1] == day.isoformat())
-            results.append(ClaimResult(claim, day, observed, of_day))
+            of_partition = tuple(key for key in unexpected if key[-1] == partition)
+            results.append(ClaimResult(claim, partition, observed, of_partition))
     return results
 
 
@@ -392,8 +392,8 @@ def _unexpected(
         raise BrokenSuiteError(
             f"{suite.name}: {claim.name} could not be judged: {judged['exception_info']}"
         )
-    return [(row["venue"], row["market"], row["day"]) for row in rows]
+    return [(row["venue"], row["market"], row["partition"]) for row in rows]
 
 
-def _label(venue: str, market: str, _day: str) -> str:
-    return f"{venue} {market}"
+def _label(venue: str, market: str, _partition: str) -> str:
+    return f"{venue} {market}".rstrip()

@@ -13,6 +13,7 @@ import duckdb
 import pytest
 
 from crypto_assets.catalog import Catalog, Listing
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
 DAYS = (date(2024, 3, 1), date(2024, 3, 2), date(2024, 3, 3))
@@ -138,4 +139,4 @@ def catalog() -> Catalog:
 @pytest.fixture
 def judge(world: duckdb.DuckDBPyConnection, catalog: Catalog) -> Callable[[Suite], SuiteResult]:
     """Evaluates a suite for all days of the world."""
-    return lambda suite: evaluate(suite, world, DAYS, catalog=catalog)
+    return lambda suite: evaluate(suite, world, market_days(catalog, DAYS))

@@ -6,8 +6,6 @@ alone with USDC.
 
 from __future__ import annotations
 
-from datetime import date
-
 WORLD = """
     create schema markets;
     create schema staging;
@@ -55,7 +53,7 @@ WORLD = """
     from path;
 """
 
-BROKEN_DAY = date(2024, 3, 2)
+BROKEN_DAY = "2024-03-02"
 OF_DAY = "opened_at::date = date '2024-03-02'"
 AN_HOUR = f"{OF_DAY} and hour(opened_at) = 9"
 KRAKEN = "venue = 'kraken' and market = 'BTC-USD'"

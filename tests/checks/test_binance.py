@@ -10,10 +10,13 @@ import pytest
 
 from crypto_assets.catalog import Catalog, Listing
 from crypto_assets.checks.binance import SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
+from .conftest import DAYS
+
 BY_NAME = {suite.name: suite for suite in SUITES}
-BROKEN_DAY = date(2024, 3, 2)
+BROKEN_DAY = "2024-03-02"
 OF_DAY = "market = 'BTC-USDT' and date = date '2024-03-02'"
 A_TRADE = f"{OF_DAY} and id = 1500"
 # The minute of the trade 1500: 100 trades of 130.000017 s into the day.
@@ -94,9 +97,11 @@ def test_a_broken_day_fails_its_claims_alone(
     result = judge(BY_NAME[name])
 
     assert {r.claim.name for r in result.results if not r.passed} == failing
-    assert result.failed_days == (BROKEN_DAY,)
+    assert result.failed == (BROKEN_DAY,)
     assert {row["claim"] for row in result.offenders} == failing
-    assert {(row["day"], row["market"]) for row in result.offenders} == {("2024-03-02", "BTC-USDT")}
+    assert {(row["partition"], row["market"]) for row in result.offenders} == {
+        ("2024-03-02", "BTC-USDT")
+    }
 
 
 def test_every_claim_was_seen_failing() -> None:
@@ -137,4 +142,4 @@ def test_a_day_before_listing_holds(name: str, world: duckdb.DuckDBPyConnection)
     )
     catalog = Catalog((Listing("binance", "BTC-USDT", "BTCUSDT", date(2025, 1, 1)),))
 
-    assert evaluate(BY_NAME[name], world, [BROKEN_DAY], catalog=catalog).passed
+    assert evaluate(BY_NAME[name], world, market_days(catalog, DAYS[1:2])).passed

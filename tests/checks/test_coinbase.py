@@ -10,8 +10,10 @@ import pytest
 
 from crypto_assets.catalog import Catalog, Listing
 from crypto_assets.checks.coinbase import SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
+from .conftest import DAYS
 from .worlds import BROKEN_DAY, traded_world
 
 BY_NAME = {suite.name: suite for suite in SUITES}
@@ -153,10 +155,12 @@ def test_a_broken_day_fails_its_claims_alone(
     assert {r.claim.name for r in result.results if not r.passed} == failing
     # Ids may have holes at the venue itself.
     blocks = failing != {"ids_leave_no_hole"}
-    assert result.failed_days == ((BROKEN_DAY,) if blocks else ())
-    assert result.warned_days == (() if blocks else (BROKEN_DAY,))
+    assert result.failed == ((BROKEN_DAY,) if blocks else ())
+    assert result.warned == (() if blocks else (BROKEN_DAY,))
     assert {row["claim"] for row in result.offenders} == failing
-    assert {(row["day"], row["market"]) for row in result.offenders} == {("2024-03-02", "BTC-USD")}
+    assert {(row["partition"], row["market"]) for row in result.offenders} == {
+        ("2024-03-02", "BTC-USD")
+    }
 
 
 def test_every_claim_was_seen_failing() -> None:
@@ -186,7 +190,7 @@ def test_volumes_may_differ_by_the_noise_of_sums(  # noqa: PLR0917
 
     result = judge(AGREE)
 
-    seen = {r.claim.name: r.observed["coinbase BTC-USD"] for r in result.of_day(BROKEN_DAY)}
+    seen = {r.claim.name: r.observed["coinbase BTC-USD"] for r in result.of(BROKEN_DAY)}
     assert seen["candles_weigh_no_more"] == {"breaks_candles_weigh_no_more": heavier}
     assert seen["few_candles_are_incomplete"] == {"incomplete": incomplete}
     assert result.passed == (not heavier)
@@ -267,4 +271,4 @@ def test_a_day_before_listing_holds(name: str, world: duckdb.DuckDBPyConnection)
     )
     catalog = Catalog((Listing("coinbase", "BTC-USD", "BTC-USD", date(2025, 1, 1)),))
 
-    assert evaluate(BY_NAME[name], world, [BROKEN_DAY], catalog=catalog).passed
+    assert evaluate(BY_NAME[name], world, market_days(catalog, DAYS[1:2])).passed

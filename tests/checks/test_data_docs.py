@@ -16,8 +16,11 @@ from crypto_assets.catalog import Catalog
 from crypto_assets.checks import data_docs
 from crypto_assets.checks.binance import SUITES
 from crypto_assets.checks.data_docs import build_data_docs, keep_validation
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, as_warning, evaluate
 from crypto_assets.docs_site.pages import remote_references
+
+from .conftest import DAYS
 
 SUITE = SUITES[1]
 
@@ -65,7 +68,7 @@ def test_only_pages_that_changed_are_rendered(tmp_path: Path, failed: SuiteResul
     build_data_docs(tmp_path)
     assert page.read_text() == "as it was"
 
-    kept = tmp_path / "gx/validations/candles_equal_klines/2024-03-01_2024-03-03.json"
+    kept = tmp_path / "gx/evaluations/candles_equal_klines/2024-03-01_2024-03-03.json"
     os.utime(kept, (page.stat().st_mtime + 1,) * 2)
     build_data_docs(tmp_path)
     assert "close_equals" in page.read_text()
@@ -84,7 +87,7 @@ def test_a_day_that_passes_when_it_is_checked_again_has_healed(
         "update markets.ohlcv_1m set close = open "
         "where market = 'BTC-USDT' and opened_at = '2024-03-02 03:36:00'"
     )
-    keep_validation(tmp_path, evaluate(SUITE, world, [date(2024, 3, 2)], catalog=catalog))
+    keep_validation(tmp_path, evaluate(SUITE, world, market_days(catalog, DAYS[1:2])))
 
     index = build_data_docs(tmp_path).read_text()
     assert "2024-03-02, passed since" in index
@@ -125,7 +128,7 @@ def test_a_failure_outweighs_a_warning(
     keep_validation(tmp_path, failed)
     gentle = replace(SUITE, claims=tuple(as_warning(claim) for claim in SUITE.claims))
     world.execute("delete from markets.ohlcv_1m where opened_at = '2024-03-03 03:36:00'")
-    keep_validation(tmp_path, evaluate(gentle, world, [date(2024, 3, 3)], catalog=catalog))
+    keep_validation(tmp_path, evaluate(gentle, world, market_days(catalog, DAYS[2:])))
 
     index = build_data_docs(tmp_path).read_text()
 
@@ -139,7 +142,7 @@ def test_the_newest_pages_are_kept(
     monkeypatch.setattr(data_docs, "_KEPT_PAGES", 2)
     for step in range(3):
         day = date(2024, 3, 1) + timedelta(days=step)
-        keep_validation(tmp_path, replace(failed, days=(day,)))
+        keep_validation(tmp_path, replace(failed, partitions=(day.isoformat(),)))
         build_data_docs(tmp_path)
 
     pages = sorted(path.name for path in tmp_path.glob("gx/candles_equal_klines/*"))

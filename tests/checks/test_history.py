@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import date, timedelta
+from datetime import timedelta
 
 import duckdb
 import pytest
 
 from crypto_assets.catalog import Catalog
 from crypto_assets.checks.history import SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
 from .conftest import DAYS
 
 (SUITE,) = SUITES
-BROKEN_DAY = date(2024, 3, 2)
+BROKEN_DAY = "2024-03-02"
 # Forty days until the last one that is judged. Every day has the volume and the trades of the
 # others, so that a thousandth of them is 1.
 WORLD = """
@@ -90,10 +91,12 @@ def test_a_broken_day_fails_its_claims_alone(
 
     assert {r.claim.name for r in result.results if not r.passed} == failing
     blocks = any(name.endswith("possible") for name in failing)
-    assert result.failed_days == ((BROKEN_DAY,) if blocks else ())
-    assert result.warned_days == (() if blocks else (BROKEN_DAY,))
+    assert result.failed == ((BROKEN_DAY,) if blocks else ())
+    assert result.warned == (() if blocks else (BROKEN_DAY,))
     assert {row["claim"] for row in result.offenders} == failing
-    assert {(row["day"], row["market"]) for row in result.offenders} == {("2024-03-02", "BTC-USD")}
+    assert {(row["partition"], row["market"]) for row in result.offenders} == {
+        ("2024-03-02", "BTC-USD")
+    }
 
 
 def test_every_claim_was_seen_failing() -> None:
@@ -149,7 +152,7 @@ def test_a_market_is_judged_once_it_has_a_past(
     judge: Callable[[Suite], SuiteResult],
 ) -> None:
     """Of days with trades, within four weeks."""
-    first = BROKEN_DAY - timedelta(days=28)
+    first = DAYS[1] - timedelta(days=28)
     world.execute(
         f"delete from markets.ohlcv_1d where {A_MARKET} and opened_at < timestamp '2024-03-01' "
         # The first that counts, those before it, and some between.
@@ -159,7 +162,7 @@ def test_a_market_is_judged_once_it_has_a_past(
 
     result = judge(SUITE)
 
-    seen = result.of_day(BROKEN_DAY)[0].observed
+    seen = result.of(BROKEN_DAY)[0].observed
     assert ("kraken BTC-USD" in seen) == is_judged
     assert result.passed != is_judged
 
@@ -201,7 +204,7 @@ def test_a_market_that_ended_is_not_missed(
         f"delete from markets.ohlcv_1d where {A_MARKET} and opened_at > timestamp '2024-03-01'"
     )
 
-    assert judge(SUITE).failed_days == (() if status == "not_listed" else DAYS[1:])
+    assert judge(SUITE).failed == (() if status == "not_listed" else ("2024-03-02", "2024-03-03"))
 
 
 def test_a_day_is_judged_alike_alone_and_among_others(
@@ -212,5 +215,5 @@ def test_a_day_is_judged_alike_alone_and_among_others(
     together = judge(SUITE)
 
     for day in DAYS:
-        alone = evaluate(SUITE, world, [day], catalog=catalog)
-        assert alone.of_day(day) == together.of_day(day)
+        alone = evaluate(SUITE, world, market_days(catalog, [day]))
+        assert alone.of(day.isoformat()) == together.of(day.isoformat())

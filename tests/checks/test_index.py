@@ -11,6 +11,7 @@ import yaml
 
 from crypto_assets.catalog import Catalog
 from crypto_assets.checks.index import PEGGED, SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
 from .conftest import DAYS
@@ -93,10 +94,12 @@ def test_a_broken_day_fails_its_claims_alone(  # noqa: PLR0917
 
     assert {r.claim.name for r in result.results if not r.passed} == failing
     blocks = bool(failing & BLOCKING)
-    assert result.failed_days == ((BROKEN_DAY,) if blocks else ())
-    assert result.warned_days == (() if blocks else (BROKEN_DAY,))
+    assert result.failed == ((BROKEN_DAY,) if blocks else ())
+    assert result.warned == (() if blocks else (BROKEN_DAY,))
     assert {row["claim"] for row in result.offenders} == failing
-    assert {(row["day"], row["market"]) for row in result.offenders} == {("2024-03-02", market)}
+    assert {(row["partition"], row["market"]) for row in result.offenders} == {
+        ("2024-03-02", market)
+    }
     assert {row["venue"] for row in result.offenders} <= {"kraken", "index"}
 
 
@@ -111,8 +114,8 @@ def test_a_day_is_judged_alike_alone_and_among_others(
     for suite in SUITES:
         together = judge(suite)
         for day in DAYS:
-            alone = evaluate(suite, world, [day], catalog=catalog)
-            assert alone.of_day(day) == together.of_day(day)
+            alone = evaluate(suite, world, market_days(catalog, [day]))
+            assert alone.of(day.isoformat()) == together.of(day.isoformat())
 
 
 @pytest.mark.parametrize(

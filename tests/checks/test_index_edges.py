@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from datetime import timedelta
 
 import duckdb
 import pytest
 
 from crypto_assets.catalog import Catalog
 from crypto_assets.checks.index import SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import Suite, SuiteResult, evaluate
 
 from .conftest import DAYS
@@ -87,7 +87,7 @@ def test_minutes_in_which_nobody_else_traded_do_not_dilute(
 
     result = judge(VENUES)
 
-    assert result.failed_days == (BROKEN_DAY,)
+    assert result.failed == (BROKEN_DAY,)
     assert {row["claim"] for row in result.offenders} == {"prices_are_near_the_index"}
 
 
@@ -100,7 +100,7 @@ def test_a_price_without_conversion_is_no_other_venue(
     )
     world.execute(SET.format("deviation_bps = 100"))
 
-    assert judge(VENUES).failed_days == ()
+    assert judge(VENUES).failed == ()
 
 
 @pytest.mark.parametrize("market", ["USDC-USD", "BTC-USD"])
@@ -160,7 +160,7 @@ def test_a_clock_is_told_from_enough_moves(
     )
     world.execute(MOVE.format(1))
 
-    assert judge(VENUES).failed_days == ((BROKEN_DAY,) if is_judged else ())
+    assert judge(VENUES).failed == ((BROKEN_DAY,) if is_judged else ())
 
 
 def test_a_wild_hour_of_one_venue_is_no_clock(
@@ -217,7 +217,7 @@ def test_days_apart_are_judged_apart(world: duckdb.DuckDBPyConnection, catalog: 
     """A day between them that nobody asked about is not told of."""
     world.execute(MOVE.format(1))
 
-    result = evaluate(VENUES, world, [DAYS[0], DAYS[2]], catalog=catalog)
+    result = evaluate(VENUES, world, market_days(catalog, [DAYS[0], DAYS[2]]))
 
     assert result.passed
-    assert {r.day for r in result.results} == {BROKEN_DAY + timedelta(days=n) for n in (-1, 1)}
+    assert {r.partition for r in result.results} == {"2024-03-01", "2024-03-03"}

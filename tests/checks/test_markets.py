@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from datetime import date
 
 import duckdb
 import pytest
@@ -59,9 +58,11 @@ def test_a_broken_day_fails_its_claims_alone(
     result = judge(SUITE)
 
     assert {r.claim.name for r in result.results if not r.passed} == failing
-    assert result.failed_days == (date(2024, 3, 2),)
+    assert result.failed == ("2024-03-02",)
     assert {row["claim"] for row in result.offenders} == failing
-    assert {(row["day"], row["market"]) for row in result.offenders} == {("2024-03-02", "BTC-USDT")}
+    assert {(row["partition"], row["market"]) for row in result.offenders} == {
+        ("2024-03-02", "BTC-USDT")
+    }
 
 
 def test_every_claim_was_seen_failing() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date, datetime
+from datetime import datetime
 from pathlib import Path
 
 import duckdb
@@ -10,7 +10,6 @@ import duckdb
 from crypto_assets.checks.results import CHECK_RESULTS, write_results
 from crypto_assets.lake import Lake
 
-DAY = date(2024, 1, 1)
 ROW = {
     "suite": "trades_are_complete",
     "asset": "raw/binance_trades",
@@ -29,8 +28,8 @@ ROW = {
 def test_checking_a_day_again_replaces_its_results(tmp_path: Path) -> None:
     lake = Lake(tmp_path)
 
-    write_results(lake, "trades_are_complete", DAY, [ROW, {**ROW, "expectation": "gone"}])
-    write_results(lake, "trades_are_complete", DAY, [{**ROW, "passed": False}])
+    for rows in ([ROW, {**ROW, "expectation": "gone"}], [{**ROW, "passed": False}]):
+        write_results(lake, "trades_are_complete", "day", "2024-01-01", rows)
 
     files = [
         path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file()
@@ -39,3 +38,12 @@ def test_checking_a_day_again_replaces_its_results(tmp_path: Path) -> None:
     found = duckdb.execute(f"from read_parquet('{tmp_path}/checks/*/*.parquet')")
     assert [column[0] for column in found.description] == CHECK_RESULTS.names
     assert found.fetchall() == [tuple({**ROW, "passed": False}.values())]
+
+
+def test_results_of_a_block_range_are_named_by_it(tmp_path: Path) -> None:
+    write_results(
+        Lake(tmp_path), "ethereum_blocks_are_complete", "range", "018426000-018426999", []
+    )
+
+    kept = tmp_path / "checks/ethereum_blocks_are_complete/range=018426000-018426999.parquet"
+    assert kept.exists()

@@ -11,6 +11,7 @@ import duckdb
 import pytest
 
 from crypto_assets.catalog import Catalog, Listing
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import (
     SHOWN_ROWS,
     BrokenSuiteError,
@@ -67,7 +68,8 @@ def readings() -> duckdb.DuckDBPyConnection:
 
 @pytest.fixture
 def run(readings: duckdb.DuckDBPyConnection, catalog: Catalog) -> Callable[[Suite], SuiteResult]:
-    return lambda suite: evaluate(suite, readings, DAYS, catalog=catalog, run_id="run-1")
+    scope = market_days(catalog, DAYS)
+    return lambda suite: evaluate(suite, readings, scope, run_id="run-1")
 
 
 def test_one_failing_day_of_a_month_is_the_only_one_that_fails(
@@ -80,14 +82,14 @@ def test_one_failing_day_of_a_month_is_the_only_one_that_fails(
 
     result = run(SUITE)
 
-    assert result.failed_days == (date(2024, 1, 17),)
-    assert [(r.claim.name, r.day, r.unexpected) for r in result.results if not r.passed] == [
-        ("readings_are_zero", date(2024, 1, 17), (("binance", "ETH-BTC", "2024-01-17"),))
+    assert result.failed == ("2024-01-17",)
+    assert [(r.claim.name, r.partition, r.unexpected) for r in result.results if not r.passed] == [
+        ("readings_are_zero", "2024-01-17", (("binance", "ETH-BTC", "2024-01-17"),))
     ]
     assert len(result.results) == 31 * 2
-    (row,) = result.offenders_of(date(2024, 1, 17))
+    (row,) = result.offenders_of("2024-01-17")
     assert (row["place"], row["found"]) == ("007", "0.000000000001")
-    assert result.offenders_of(date(2024, 1, 16)) == ()
+    assert result.offenders_of("2024-01-16") == ()
 
 
 def test_what_is_kept_says_which_partition_and_what_was_seen(
@@ -95,7 +97,7 @@ def test_what_is_kept_says_which_partition_and_what_was_seen(
 ) -> None:
     readings.execute("update readings set value = 1 where day = '2024-01-17'")
 
-    failed, passed = run(SUITE).rows_to_keep(date(2024, 1, 17))
+    failed, passed = run(SUITE).rows_to_keep("2024-01-17")
 
     assert failed["partition"] == passed["partition"] == "2024-01-17"
     assert (failed["passed"], failed["unexpected_count"]) == (False, 2)
@@ -114,8 +116,8 @@ def test_offending_rows_of_a_day_are_limited_but_of_every_market(
 
     result = run(SUITE)
 
-    for day in result.failed_days:
-        shown = result.offenders_of(day)
+    for key in result.failed:
+        shown = result.offenders_of(key)
         assert len(shown) == SHOWN_ROWS
         assert [row["market"] for row in shown].count("BTC-USDT") == SHOWN_ROWS // 2
 
@@ -130,12 +132,12 @@ def test_claims_that_warn_and_claims_that_block_are_told_apart(
 
     result = run(replace(SUITE, claims=(none, few)))
 
-    assert (result.failed_days, result.warned_days) == ((DAYS[16],), (DAYS[17],))
-    assert [result.verdict(day) for day in DAYS[15:18]] == [None, "ERROR", "WARN"]
+    assert (result.failed, result.warned) == (("2024-01-17",), ("2024-01-18",))
+    assert [result.verdict(key) for key in result.partitions[15:18]] == [None, "ERROR", "WARN"]
     assert not result.passed
     assert [
         (row["expectation"], row["passed"], row["severity"], row["blocking"])
-        for row in result.rows_to_keep(DAYS[17])
+        for row in result.rows_to_keep("2024-01-18")
     ] == [
         ("readings_are_zero", False, "WARN", False),
         ("few_readings_are_wrong", True, "ERROR", True),
@@ -177,8 +179,8 @@ def test_rows_of_claims_and_markets_that_hold_are_not_shown(
 
     result = run(replace(SUITE, claims=(claim,)))
 
-    assert result.failed_days == (DAYS[16],)
-    assert [(row["day"], row["market"], row["place"]) for row in result.offenders] == [
+    assert result.failed == ("2024-01-17",)
+    assert [(row["partition"], row["market"], row["place"]) for row in result.offenders] == [
         ("2024-01-17", "ETH-BTC", f"00{nth}") for nth in range(4)
     ]
 
@@ -203,11 +205,11 @@ def test_totals_are_shown_when_no_row_explains_a_failure(
 
     result = run(replace(SUITE, metrics=metrics))
 
-    assert result.offenders_of(DAYS[0])[0] == {
+    assert result.offenders_of("2024-01-01")[0] == {
         "claim": "rows_agree",
         "venue": "binance",
         "market": "BTC-USDT",
-        "day": "2024-01-01",
+        "partition": "2024-01-01",
         "place": "whole day",
         "found": "rows_here 120",
         "expected": "rows_there 121",
@@ -217,14 +219,14 @@ def test_totals_are_shown_when_no_row_explains_a_failure(
 def test_a_market_not_listed_yet_is_not_expected(readings: duckdb.DuckDBPyConnection) -> None:
     catalog = Catalog((Listing("binance", "BTC-USDT", "BTCUSDT", DAYS[30]),))
 
-    result = evaluate(SUITE, readings, DAYS, catalog=catalog)
+    result = evaluate(SUITE, readings, market_days(catalog, DAYS))
 
-    assert [len(result.of_day(day)[0].observed) for day in DAYS] == [0] * 30 + [1]
+    assert [len(result.of(key)[0].observed) for key in result.partitions] == [0] * 30 + [1]
     assert result.passed
 
 
 def test_nothing_to_judge_passes(readings: duckdb.DuckDBPyConnection) -> None:
-    assert evaluate(SUITE, readings, DAYS, catalog=Catalog(())).passed
+    assert evaluate(SUITE, readings, market_days(Catalog(()), DAYS)).passed
 
 
 @pytest.mark.parametrize("value", ["null::bigint", "0.0::double"])

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import date
-
-BROKEN_DAY = date(2024, 3, 2)
+BROKEN_DAY = "2024-03-02"
 
 
 def traded_world(venue: str) -> str:
