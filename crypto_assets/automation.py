@@ -1,4 +1,4 @@
-"""Jobs and schedules: what runs together, and when."""
+"""Jobs and schedules of venues: what runs together, and when. Those of chains are beside it."""
 
 from __future__ import annotations
 
@@ -18,13 +18,19 @@ MARTS = "marts"
 
 
 def build_jobs(
-    venues: Sequence[str], datasets: Sequence[Dataset]
+    venues: Sequence[str], datasets: Sequence[Dataset], marts: dg.AssetSelection
 ) -> Sequence[dg.UnresolvedAssetJobDefinition]:
-    """One job per venue, end to end: raw days, checks, marts, publishing; and one of the marts."""
+    """One job per venue, end to end: raw days, checks, marts, publishing; and one of the marts.
+
+    `marts` is all that is made of the venues' raw days.
+    """
     of_venues = [
         dg.define_asset_job(
             venue,
-            selection=dg.AssetSelection.all() - _raw(datasets, except_of=venue),
+            selection=marts
+            | dg.AssetSelection.assets(
+                *(["raw", dataset.name] for dataset in datasets if dataset.venue == venue)
+            ),
             description=(
                 f"Brings days of {venue} up to date from the source to crypto.duckdb. "
                 "Days that are proven already are not fetched again."
@@ -35,7 +41,7 @@ def build_jobs(
     ]
     of_marts = dg.define_asset_job(
         MARTS,
-        selection=dg.AssetSelection.all() - _raw(datasets),
+        selection=marts,
         description="Builds the marts of days anew from what the lake holds, and publishes them.",
     )
     return [*of_venues, of_marts]
@@ -57,9 +63,3 @@ def build_schedules(
         for job in jobs
         if job.name != MARTS
     ]
-
-
-def _raw(datasets: Sequence[Dataset], except_of: str | None = None) -> dg.AssetSelection:
-    return dg.AssetSelection.assets(
-        *(["raw", dataset.name] for dataset in datasets if dataset.venue != except_of)
-    )

@@ -10,27 +10,37 @@ from __future__ import annotations
 import csv
 import json
 import os
+import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
-from pathlib import Path
 from typing import Annotated, NoReturn
 
 import typer
 from rich.box import MINIMAL
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from crypto_assets.catalog import load_catalog
+from crypto_assets.catalog import KINDS, Catalog, Chain, load_catalog, load_chains
+from crypto_assets.checks.results import failures
 from crypto_assets.errors import CatalogError, CryptoAssetsError, SettingsError
 from crypto_assets.lake import Lake
-from crypto_assets.lake.durable import storage_errors
 from crypto_assets.partitions import days_between
 from crypto_assets.settings import Profile, Settings, load_settings
-from crypto_assets.status import coverage, failed_checks
+from crypto_assets.status import chain_coverage, coverage
+from crypto_assets.terminal import (
+    backfilling,
+    complain,
+    err,
+    is_wanting,
+    out,
+    print_status,
+    print_summary,
+    shown,
+    tell_outcomes,
+)
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -47,14 +57,16 @@ _FromOption = Annotated[
 _ToOption = Annotated[
     datetime | None, typer.Option("--to", formats=["%Y-%m-%d"], help="Last UTC day, inclusive.")
 ]
+_BlocksOption = Annotated[
+    str | None, typer.Option(help="Of a chain: first and last block, as 18426000:18426999.")
+]
 _JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 # A clean run of a few days over the one change of format that the archive ever made:
 # milliseconds until 2024-12-31, microseconds from 2025-01-01 on.
 _DEMO_DAYS = (date(2024, 12, 30), date(2025, 1, 2))
-
-_out = Console()
-_err = Console(stderr=True)
+# The days that three block ranges of the sandbox chain cover.
+_DEMO_CHAIN_DAYS = (date(2024, 12, 31), date(2025, 1, 1))
 
 
 def main() -> NoReturn:
@@ -62,144 +74,140 @@ def main() -> NoReturn:
     try:
         app()
     except (SettingsError, CatalogError) as error:
-        _complain(f"{type(error).__name__}: {error}")
+        complain(f"{type(error).__name__}: {error}")
         sys.exit(2)
     except CryptoAssetsError as error:
-        _complain(f"{type(error).__name__}: {error}")
+        complain(f"{type(error).__name__}: {error}")
         sys.exit(1)
     sys.exit(0)
 
 
 @app.command()
 def backfill(
-    target: Annotated[str, typer.Argument(help="A venue of the catalogue, or `all`.")],
+    target: Annotated[str, typer.Argument(help="A venue or a chain of the catalogue, or `all`.")],
     first: _FromOption = None,
     last: _ToOption = None,
+    blocks: _BlocksOption = None,
     refetch: Annotated[
-        bool, typer.Option("--refetch", help="Fetch proven days again, and replace them.")
+        bool, typer.Option("--refetch", help="Fetch what is proven again, and replace it.")
     ] = False,
 ) -> None:
-    """Bring a range of days up to date: raw data, checks, marts, publishing.
+    """Bring a range up to date: raw data, checks, marts, publishing.
 
-    Days that are proven already are not fetched again, so the same command resumes a killed one.
-    Where a check says that a proven day is wrong at the source, fetch it again with --refetch.
+    Days are UTC days, and like blocks inclusive; blocks are widened to whole ranges. What is proven
+    already is not fetched again, so the same command resumes a killed one. Where a check says that
+    something proven is wrong at the source, fetch it again with --refetch.
     """
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
-    venues = catalog.venues if target == "all" else (target,)
+    chains = _chains(settings, catalog, target)
+    venues = catalog.venues if target == "all" else () if chains else (target,)
     listings = [listing for venue in venues for listing in catalog.of_venue(venue)]
-    days = _range(first or (None if last else _midnight(_yesterday())), last)
-    earliest = min(listing.since for listing in catalog.listings)
-    if days[0] < earliest:
-        raise SettingsError(f"--from {days[0]} is before the first listing, {earliest}")
-    if days[-1] > _yesterday():
+    span = _span(blocks, target, chains, is_of_days=bool(first or last))
+    days = [] if span else _range(first or (None if last else _midnight(_yesterday())), last)
+    if days and listings and days[0] < (since := min(each.since for each in catalog.listings)):
+        raise SettingsError(f"--from {days[0]} is before the first listing, {since}")
+    if days and days[-1] > _yesterday():
         raise SettingsError(
             f"--to {days[-1]} is not over yet; the last day that can be proven is {_yesterday()}"
         )
-    is_proven = _backfill(settings, venues, days, refetch=refetch)
-    _print_status(coverage(Lake(settings.home), listings, days))
-    if not is_proven:
+    with backfilling(settings, refetch=refetch) as runs:
+        if venues:
+            runs.venues(venues, days)
+        ranges = {
+            chain: runs.ranges_of_blocks(chain, *span)
+            if span
+            else runs.ranges_of_days(chain, days[0], days[-1])
+            for chain in chains
+        }
+        runs.network([day for chain in chains for day in runs.chain(chain, ranges[chain])])
+    tell_outcomes(settings, runs, " ".join([*venues, *(chain.name for chain in chains)]))
+    store = Lake(settings.home)
+    if listings:
+        print_status(coverage(store, listings, days))
+    for chain in chains:
+        print_status(chain_coverage(store, chain, ranges[chain]))
+    if not runs.is_proven:
         sys.exit(1)
 
 
-def _backfill(
-    settings: Settings, venues: Sequence[str], days: list[date], *, refetch: bool = False
-) -> bool:
-    """One venue in one run per chunk of days; several in one each, and one for all their marts."""
+@app.command()
+def register(
+    target: Annotated[str, typer.Argument(help="A chain of the catalogue.")],
+    blocks: _BlocksOption = None,
+) -> None:
+    """Make a chain's block ranges known to Dagster as partitions, without fetching them.
+
+    Without --blocks, all of its history: from its `first_block` in chains.yaml to its last
+    finalized block. The Dagster job `register_<chain>` does the same.
+    """
     import dagster as dg
 
-    from crypto_assets.automation import MARTS
-    from crypto_assets.definitions import build_definitions
-    from crypto_assets.runs import chunks, dagster_home, end_orphaned_runs, run_range
-    from crypto_assets.sources import VENUES
+    from crypto_assets.backfill import final_ranges
+    from crypto_assets.definitions import connect_chains
+    from crypto_assets.partitions import check_grid, register_ranges
+    from crypto_assets.runs import dagster_home
 
-    definitions = build_definitions(settings)
-    raw = {
-        venue: [dg.AssetKey(["raw", dataset.name]) for dataset in VENUES[venue].datasets]
-        for venue in venues
-    }
-    steps = [(venue, keys if len(raw) > 1 else None) for venue, keys in raw.items()]
-    if len(raw) > 1:
-        steps.append((MARTS, None))
-    outcomes = []
-    with (
-        dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance,
-        _quiet(settings.home / "logs") as console,
-        Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            console=console,
-        ) as progress,
-    ):
-        for run_id in end_orphaned_runs(instance):
-            console.print(f"run {run_id} had been killed; it goes on where it stopped")
-        keys = {key for keys in raw.values() for key in keys}
-        task = progress.add_task("", total=len(days) * len(keys))
-
-        def advance(event: dg.DagsterEvent) -> None:
-            if event.event_type is dg.DagsterEventType.ASSET_MATERIALIZATION:
-                progress.advance(task, event.asset_key in keys)
-            elif event.event_type is dg.DagsterEventType.STEP_START:
-                progress.update(task, description=event.step_key)
-
-        for some in chunks(days, settings.max_partitions_per_run):
-            for name, assets in steps:
-                ops = {
-                    f"raw__{dataset.name}": {"config": {"refetch": refetch}}
-                    for dataset in (VENUES[name].datasets if name in raw else ())
-                }
-                job = definitions.resolve_job_def(name)
-                outcomes.append(
-                    run_range(instance, job, some, on_event=advance, ops=ops, assets=assets)
-                )
-        progress.update(task, description=" ".join(venues))
-    for outcome in outcomes:
-        for line in (
-            *outcome.problems,
-            *outcome.skipped,
-            *(f"check failed: {check}" for check in outcome.failed_checks),
-        ):
-            _complain(line)
-        for line in outcome.warnings:
-            _complain(f"check warns: {line}", style="yellow")
-    if any(outcome.failed_checks for outcome in outcomes):
-        _complain(
-            f"the offending rows are in {settings.home / 'gx' / 'index.html'} and in the Dagster "
-            "UI; if the source has mended them since, backfill these days with --refetch"
-        )
-    checks = sum(outcome.checks_passed for outcome in outcomes)
-    _out.print(f"{' '.join(venues)}: {len(outcomes)} runs, {checks} checks passed")
-    return all(outcome.is_proven for outcome in outcomes)
+    settings = load_settings()
+    chain = load_chains(settings.catalog).named(target)
+    span = _span(blocks, target, [chain])
+    ranges = connect_chains(settings, load_catalog(settings.catalog))
+    if span is None:
+        found = ranges.finalized_ranges(chain, chain.first_block)
+    else:
+        found = final_ranges(chain, *span, ranges.source(chain).finalized())
+    with dg.DagsterInstance.from_config(str(dagster_home(settings))) as instance:
+        check_grid(instance, ranges.lake, chain)
+        new = register_ranges(instance, chain.name, found)
+    named = f", {found[0]} to {found[-1]}" if found else ""
+    out.print(f"{target}: {len(found):,} final ranges{named}; {len(new):,} of them are new")
 
 
 @app.command()
 def status(
-    target: Annotated[str, typer.Argument(help="A venue of the catalogue, or `all`.")] = "all",
+    target: Annotated[str, typer.Argument(help="A venue or a chain, or `all`.")] = "all",
     first: _FromOption = None,
     last: _ToOption = None,
+    blocks: _BlocksOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Show per dataset and market what is proven, quarantined and missing.
+    """Show per dataset what is proven, quarantined, stale and missing.
 
-    Without a range: from the first to the last day that the lake holds.
+    Without a range: from the first to the last day, or block, that the lake holds.
     """
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
-    listings = catalog.listings if target == "all" else catalog.of_venue(target)
+    store = Lake(settings.home)
+    chains = _chains(settings, catalog, target)
+    listings = catalog.listings if target == "all" else () if chains else catalog.of_venue(target)
     days = None if first is None and last is None else _range(first, last)
-    rows = coverage(Lake(settings.home), list(listings), days)
+    if (span := _span(blocks, target, chains, is_of_days=days is not None)) is None and days:
+        # Days say nothing of blocks that are not there.
+        chains = chains if target != "all" else []
+    of_days = coverage(store, list(listings), days) if listings else []
+    of_ranges = [
+        row
+        for chain in chains
+        for row in chain_coverage(store, chain, chain.ranges(*span) if span else None)
+        # One that nobody has asked for yet is not missing.
+        if row["ranges"] or target != "all"
+    ]
+    rows = [*of_days, *of_ranges]
     if as_json:
-        _out.print_json(json.dumps(rows))
+        out.print_json(json.dumps(rows))
     else:
-        _print_status(rows)
-    failed = failed_checks(Lake(settings.home), days)
+        for some in (of_days, of_ranges):
+            if some:
+                print_status(some)
+    failed = failures(store, "day", map(str, days or "*")) if listings else []
+    ranges = ["*"] if span is None else [blocks.key for blocks in chains[0].ranges(*span)]
+    assets = {f"raw/{chain.dataset(kind)}" for chain in chains for kind in KINDS}
+    failed += failures(store, "range", ranges, assets=assets)
     for line in failed:
-        _complain(f"check failed: {line}")
-    if failed or not any(row["days"] for row in rows):
+        complain(f"check failed: {line}")
+    if failed or not any(row.get("days") or row.get("ranges") for row in rows):
         sys.exit(1)
-    if any(row["missing"] or row["quarantined"] for row in rows):
+    if any(is_wanting(row) for row in rows):
         sys.exit(1)
 
 
@@ -209,20 +217,21 @@ def verify(
     last: _ToOption = None,
     as_json: _JsonOption = False,
 ) -> None:
-    """Prove committed partitions again, from the files alone, and name each that fails."""
+    """Prove committed partitions again, from the files alone, and name each that fails.
+
+    With days, those of venues and the block ranges that may hold a block of them.
+    """
     from crypto_assets import lake
     from crypto_assets.sources import SIBLINGS
 
     settings = load_settings()
     days = None if first is None and last is None else _range(first, last)
-    first_day, last_day = (days[0], days[-1]) if days else (date.min, date.max)
-    store = lake.Lake(settings.home)
-    checked = sum(first_day <= part.day <= last_day for part, _ in store.committed())
+    window = (days[0], days[-1]) if days else None
+    checked, proving = lake.verify_lake(lake.Lake(settings.home), SIBLINGS, days=window)
     findings: list[lake.Finding] = []
-    with Progress(console=_err, transient=True) as progress:
+    with Progress(console=err, transient=True) as progress:
         task = progress.add_task("verify", total=checked)
-        window = (first_day, last_day) if days else None
-        for _, found in lake.verify(store, SIBLINGS, days=window):
+        for _, found in proving:
             findings += found
             progress.advance(task)
     if as_json:
@@ -230,14 +239,14 @@ def verify(
             {"partition": str(finding.part), "problem": finding.problem, "message": finding.message}
             for finding in findings
         ]
-        _out.print_json(json.dumps({"checked": checked, "findings": report}))
+        out.print_json(json.dumps({"checked": checked, "findings": report}))
     else:
         for finding in findings:
-            _complain(f"{finding.problem}: {finding.part}")
-            _complain(f"  {finding.message}", style="")
-        _out.print(f"{checked} partitions checked, {len(findings)} findings")
+            complain(f"{finding.problem}: {finding.part}")
+            complain(f"  {finding.message}", style="")
+        out.print(f"{checked} partitions checked, {len(findings)} findings")
         if findings:
-            _complain("`crypto-assets backfill` over these days fetches and proves them again")
+            complain("`crypto-assets backfill` over these fetches and proves them again")
     if findings or not checked:
         sys.exit(1)
 
@@ -257,7 +266,7 @@ def sql(
         with duckdb.connect(path, read_only=True) as connection:
             cursor = connection.execute(query)
             names = [column[0] for column in cursor.description or ()]
-            rows = cursor.fetchall()
+            rows = [[shown(value) for value in row] for row in cursor.fetchall()]
     except duckdb.Error as error:
         raise SettingsError(f"DuckDB refuses the query: {error}") from error
     if as_csv:
@@ -279,11 +288,19 @@ def demo() -> None:
     settings = load_settings()
     catalog = load_catalog(settings.catalog)
     days = list(days_between(*_DEMO_DAYS))
-    is_proven = _backfill(settings, catalog.venues, days)
-    _print_status(coverage(Lake(settings.home), list(catalog.listings), days))
-    _print_summary(settings)
-    if not is_proven:
+    chains = _chains(settings, catalog, "all")
+    with backfilling(settings, refetch=False) as runs:
+        runs.venues(catalog.venues, days)
+        ranges = {chain: runs.ranges_of_days(chain, *_DEMO_CHAIN_DAYS) for chain in chains}
+        runs.network([day for chain in chains for day in runs.chain(chain, ranges[chain])])
+    tell_outcomes(settings, runs, " ".join([*catalog.venues, *(each.name for each in chains)]))
+    store = Lake(settings.home)
+    print_status(coverage(store, list(catalog.listings), days))
+    for chain in chains:
+        print_status(chain_coverage(store, chain, ranges[chain]))
+    if not runs.is_proven:
         sys.exit(1)
+    print_summary(settings, has_chains=bool(chains))
 
 
 @sandbox_app.command("serve")
@@ -297,9 +314,12 @@ def sandbox_serve(
     """
     from crypto_assets import sandbox
 
-    catalog = load_catalog(load_settings().catalog)
-    application = sandbox.create_app(catalog, faults=faults)
-    _out.print(f"offline venues on http://127.0.0.1:{port}, end with Ctrl-C")
+    folder = load_settings().catalog
+    chains = load_chains(folder)
+    application = sandbox.create_app(load_catalog(folder), chains, faults=faults)
+    out.print(f"offline venues on http://127.0.0.1:{port}, end with Ctrl-C")
+    for name in chains.names:
+        out.print(f"nodes of {name} on http://127.0.0.1:{port}/{name} and …/{name}-b")
     sandbox.serve(application, port=port)
 
 
@@ -308,17 +328,11 @@ def sandbox_faults() -> None:
     """List the faults that can be switched on by name."""
     from crypto_assets import sandbox
 
-    table = Table("fault", "what the venue does")
+    table = Table("fault", "what the venue or the node does")
     for name, fault in sandbox.FAULTS.items():
         table.add_row(name, fault.description)
-    _out.print(table)
-    _out.print(
-        "switched on as name[@SYMBOL[@DATE[@trades or @klines]]][:first N requests]", markup=False
-    )
-
-
-def _complain(line: str, style: str = "red") -> None:
-    _err.print(line, style=style, highlight=False, markup=False, soft_wrap=True)
+    out.print(table)
+    out.print(f"switched on as {sandbox.FAULT_SYNTAX}", markup=False)
 
 
 def _midnight(day: date) -> datetime:
@@ -339,87 +353,35 @@ def _range(first: datetime | None, last: datetime | None) -> list[date]:
     return list(days_between(start, end))
 
 
-def _print_status(rows: list[dict[str, str | int]]) -> None:
-    if not rows or not rows[0]["days"]:
-        _out.print("the lake holds nothing yet; `crypto-assets backfill` fills it")
-        return
-    shown = [name for name in rows[0] if name != "days"]
-    table = Table(box=None, padding=(0, 1, 0, 0))
-    for name in shown:
-        # The dataset and the market are never cut; a header may take two lines instead.
-        table.add_column(name.replace("_", " "), no_wrap=name in {"dataset", "market"})
-    for row in rows:
-        cells = [f"{cell:,}" if isinstance(cell := row[name], int) else cell for name in shown]
-        table.add_row(*cells, style="red" if row["missing"] or row["quarantined"] else "")
-    _out.print(table)
-
-
-def _print_summary(settings: Settings) -> None:
-    import duckdb
-
-    with duckdb.connect(settings.home / "crypto.duckdb", read_only=True) as connection:
-        trades, candles, filled, prices, checks, failed = connection.execute(
-            """
-            select
-                (select count(*) from markets.trades),
-                (select count(*) from markets.ohlcv_1m),
-                (select count(*) from markets.ohlcv_1m_filled),
-                (select count(*) from markets.index_prices_1m),
-                (select count(*) from quality.check_results),
-                (select count(*) from quality.check_results where not passed)
-            """
-        ).fetchall()[0]
-        deviations = connection.execute(
-            """
-            select
-                venue,
-                market,
-                arg_max(price, opened_at),
-                arg_max(index_price_usd, opened_at),
-                quantile_disc(deviation_bps, 0.5),
-                max(abs(deviation_bps)),
-            from markets.venue_deviations_1m
-            group by all
-            order by any_value(asset), venue, market
-            """
-        ).fetchall()
-    table = Table(
-        "venue", "market", "last price", "index, USD", "median bps", "farthest bps",
-        box=None, padding=(0, 1, 0, 0), title="venues beside the index", title_justify="left",
-    )  # fmt: skip
-    for venue, market, *numbers in deviations:
-        price, index, *bps = numbers
-        table.add_row(
-            venue, market, f"{price.normalize():f}", f"{index:.4f}", *(f"{b:+.2f}" for b in bps)
+def _chains(settings: Settings, catalog: Catalog, target: str) -> list[Chain]:
+    """The chain of that name, or for `all` those that have nodes; none if it is a venue."""
+    chains = load_chains(settings.catalog)
+    if target == "all":
+        return [chain for chain in chains.chains if settings.has_nodes(chain.name)]
+    if target in catalog.venues:
+        return []
+    if target not in chains.names:
+        raise CatalogError(
+            f"{target!r} is neither a venue of markets.yaml ({', '.join(catalog.venues)}) nor a "
+            f"chain of chains.yaml ({', '.join(chains.names) or 'none'})"
         )
-    _out.print(table)
-    _out.print(
-        f"{trades:,} trades became {candles:,} one-minute candles ({filled:,} with quiet minutes "
-        f"filled) and {prices:,} index prices; {checks:,} expectations kept, {failed:,} failed\n"
-        f"  database   {settings.home / 'crypto.duckdb'}\n"
-        f'  query      crypto-assets sql "from markets.ohlcv_1d limit 5"\n'
-        f"  UI, docs   make ui",
-        highlight=False,
-    )
+    return [chains.named(target)]
 
 
-@contextmanager
-def _quiet(folder: Path) -> Iterator[Console]:
-    """Send what libraries print to a log file; yields a console that still reaches the terminal."""
-    with storage_errors(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-    log = folder / f"{datetime.now(UTC):%Y%m%dT%H%M%S}-{os.getpid()}.log"
-    sys.stdout.flush()
-    sys.stderr.flush()
-    kept = os.dup(1), os.dup(2)
-    with log.open("wb") as file, os.fdopen(os.dup(2), "w", encoding="utf-8") as terminal:
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-        try:
-            yield Console(file=terminal)
-        finally:
-            sys.stdout.flush()
-            sys.stderr.flush()
-            for descriptor, original in enumerate(kept, start=1):
-                os.dup2(original, descriptor)
-                os.close(original)
+def _span(
+    blocks: str | None, target: str, chains: Sequence[Chain], *, is_of_days: bool = False
+) -> tuple[int, int] | None:
+    """First and last block asked for."""
+    if blocks is None:
+        return None
+    if target == "all" or not chains or is_of_days:
+        raise SettingsError("--blocks is for one chain, and instead of --from and --to")
+    match = re.fullmatch(r"(\d+):(\d+)", blocks)
+    if match is None or int(match[1]) > int(match[2]):
+        raise SettingsError(
+            f"--blocks {blocks} is not a first and a last block, as 18426000:18426999"
+        )
+    first, last = int(match[1]), int(match[2])
+    if first < (earliest := chains[0].first_block):
+        raise SettingsError(f"--blocks {blocks}: {target} is collected from block {earliest} on")
+    return first, last

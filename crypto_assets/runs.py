@@ -1,4 +1,4 @@
-"""Running a job over a range of days through Dagster, in this process.
+"""Running a job over a range of partitions through Dagster, in this process.
 
 Same partitions, runs and events as from the UI; what a range comes to is read back from the events.
 """
@@ -11,15 +11,17 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import dagster as dg
 from dagster import DagsterEventType, DagsterRunStatus, RunsFilter
 from dagster._core.utils import make_new_run_id
 
+from crypto_assets.catalog import BlockRange
 from crypto_assets.lake.durable import storage_errors
 from crypto_assets.settings import PROJECT_ROOT, Settings
 
+_T = TypeVar("_T")
 _PROCESS_TAG = "crypto_assets/process"
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
@@ -29,16 +31,20 @@ _UNFINISHED = [
 ]
 
 
+# By the failure of a step, or the evaluation of a check.
+_TOLD_ALREADY = {"DagsterExecutionStepExecutionError", "DagsterAssetCheckFailedError"}
+
+
 @dataclass(slots=True)
 class RangeOutcome:
-    """What one run over a range of days came to.
+    """What one run over a range of partitions came to.
 
     `problems` are the messages of failed steps, `failed_checks` the checks of severity ERROR that
     did not pass, with the partitions they failed for.
     """
 
     run_id: str
-    days: tuple[date, date]
+    partitions: tuple[str, str]
     is_success: bool = False
     checks_passed: int = 0
     problems: list[str] = field(default_factory=list)
@@ -69,19 +75,21 @@ def tag_process(instance: dg.DagsterInstance, run_id: str) -> None:
 def run_range(
     instance: dg.DagsterInstance,
     job: dg.JobDefinition,
-    days: Sequence[date],
+    partitions: Sequence[date] | Sequence[BlockRange],
     *,
     on_event: Callable[[dg.DagsterEvent], None] = lambda _: None,
     ops: Mapping[str, Any] | None = None,
     assets: Sequence[dg.AssetKey] | None = None,
 ) -> RangeOutcome:
-    """Run a job once over an unbroken range of days and tell what became of it.
+    """Run a job once over partitions that follow each other and tell what became of it.
 
     `ops` is run configuration by op, as in Dagster's launchpad. With `assets`, only those of the
     job and their checks.
     """
     run_id = make_new_run_id()
-    outcome = RangeOutcome(run_id, (days[0], days[-1]))
+    # A day and a block range are each called as their partition is.
+    first, last = str(partitions[0]), str(partitions[-1])
+    outcome = RangeOutcome(run_id, (first, last))
 
     def listen(entry: dg.EventLogEntry) -> None:
         if entry.dagster_event is not None:
@@ -99,8 +107,8 @@ def run_range(
             "ops": dict(ops or {}),
         },
         tags={
-            "dagster/asset_partition_range_start": days[0].isoformat(),
-            "dagster/asset_partition_range_end": days[-1].isoformat(),
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": last,
             _PROCESS_TAG: _process_name(os.getpid()),
         },
     )
@@ -125,10 +133,10 @@ def end_orphaned_runs(instance: dg.DagsterInstance) -> list[str]:
     return ended
 
 
-def chunks(days: Sequence[date], size: int) -> Iterator[Sequence[date]]:
-    """Runs of at most `size` days, in order."""
-    for start in range(0, len(days), size):
-        yield days[start : start + size]
+def chunks(partitions: Sequence[_T], size: int) -> Iterator[Sequence[_T]]:
+    """At most `size` of them at a time, in order."""
+    for start in range(0, len(partitions), size):
+        yield partitions[start : start + size]
 
 
 def _process_name(pid: int) -> str:
@@ -166,8 +174,11 @@ def _take_down(event: dg.DagsterEvent, outcome: RangeOutcome) -> None:
         outcome.skipped.append(f"{event.step_key}: skipped, for want of what it is made from")
     elif event.event_type is DagsterEventType.RUN_FAILURE and not outcome.problems:
         error = event.job_failure_data.error
-        if error is not None and error.cls_name != "DagsterExecutionStepExecutionError":
+        if error is not None and error.cls_name not in _TOLD_ALREADY:
             outcome.problems.append(f"the run: {error.message.strip()}")
+    elif event.event_type is DagsterEventType.ASSET_OBSERVATION:
+        observation = event.asset_observation_data.asset_observation
+        outcome.warnings.append(observation.description or str(observation.asset_key))
     elif event.event_type is DagsterEventType.ASSET_CHECK_EVALUATION:
         evaluation = event.asset_check_evaluation_data
         name = f"{evaluation.asset_key.to_user_string()} {evaluation.check_name}"
@@ -177,4 +188,4 @@ def _take_down(event: dg.DagsterEvent, outcome: RangeOutcome) -> None:
         elif evaluation.severity is dg.AssetCheckSeverity.ERROR:
             outcome.failed_checks.append(where)
         else:
-            outcome.warnings.append(where)
+            outcome.warnings.append(f"check warns: {where}")

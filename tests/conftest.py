@@ -13,16 +13,6 @@ from collecting import House
 _REALDATA = Path(__file__).resolve().parents[2] / "shared" / "realdata"
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest tests first, so that no worker is left alone with one of them at the end."""
-
-    def seconds(item: pytest.Item) -> float:
-        mark = item.get_closest_marker("timeout")
-        return float(mark.args[0]) if mark else 0
-
-    items.sort(key=seconds, reverse=True)
-
-
 @pytest.fixture(scope="session")
 def realdata() -> Path:
     """Folder of recorded exchange data beside the checkout; a fresh clone does not have it."""

@@ -5,6 +5,7 @@ Every test has a data folder of its own; the slow ones share the one filled by `
 
 from __future__ import annotations
 
+import csv
 import json
 import shutil
 import signal
@@ -110,6 +111,49 @@ def test_sql_prints_rows_and_names_a_wrong_query(filled: Path) -> None:
     wrong = run(filled, "sql", "select nothing from nowhere")
     assert wrong.returncode == 2
     assert "nowhere" in wrong.stderr
+
+
+def test_sql_prints_hashes_and_addresses_as_hex(tmp_path: Path) -> None:
+    home = tmp_path / "sandbox"
+    home.mkdir()
+    with duckdb.connect(home / "crypto.duckdb") as connection:
+        connection.execute(
+            "create view made as select 1 as n, unhex('00a0ff') as hash, null::blob as nothing, "
+            "''::blob as empty, [unhex('ab')] as several, {'to': unhex('cd')} as inside, 'b' as b"
+        )
+    query = "select hash, nothing, empty, several, inside, n, b from made"
+    done = run(tmp_path, "sql", "--csv", query)
+    assert done.returncode == 0, done.stderr
+    assert list(csv.reader(done.stdout.splitlines())) == [
+        ["hash", "nothing", "empty", "several", "inside", "n", "b"],
+        ["0x00a0ff", "", "0x", "['0xab']", "{'to': '0xcd'}", "1", "b"],
+    ]
+    shown = run(tmp_path, "sql", query).stdout
+    assert "0x00a0ff" in shown
+    assert "'0xab'" in shown
+
+
+@pytest.mark.parametrize("command", ["backfill", "status"])
+def test_a_target_that_is_neither_venue_nor_chain_is_told_what_there_is(
+    tmp_path: Path, command: str
+) -> None:
+    told = (
+        "CatalogError: 'nosuch' is neither a venue of markets.yaml (binance) nor a chain of "
+        "chains.yaml (%s)\n"
+    )
+    done = run(tmp_path, command, "nosuch")
+    assert (done.returncode, done.stderr) == (2, told % "ethereum")
+    (tmp_path / "catalog" / "chains.yaml").write_text("{}")
+    done = run(tmp_path, command, "nosuch")
+    assert (done.returncode, done.stderr) == (2, told % "none")
+
+
+def test_a_venue_cannot_be_registered(tmp_path: Path) -> None:
+    done = run(tmp_path, "register", "binance")
+    assert (done.returncode, done.stderr) == (
+        2,
+        "CatalogError: chain 'binance' is not in chains.yaml; it lists ethereum\n",
+    )
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import date
 from pathlib import Path
 
 import dagster as dg
@@ -12,8 +13,22 @@ from crypto_assets.definitions import build_definitions
 from crypto_assets.errors import CatalogError
 from crypto_assets.settings import Settings
 
-ASSETS = {
-    "crypto_duckdb",
+CHAINS = {
+    "crypto_duckdb/chains",
+    "network/blocks_daily",
+    "staging/stg_chain__blocks",
+    "staging/stg_chain__logs",
+    "staging/stg_chain__transactions",
+}
+RANGES = {"raw/ethereum_blocks", "raw/ethereum_logs", "raw/ethereum_transactions"}
+OF_ALL_CHAINS = {
+    "raw/chain_blocks",
+    "raw/chain_logs",
+    "raw/chain_transactions",
+    "raw/covered_days",
+}
+VENUES = {
+    "crypto_duckdb/venues",
     "markets/index_prices_1m",
     "markets/ohlcv_15m",
     "markets/ohlcv_1d",
@@ -54,34 +69,40 @@ def definitions(tmp_path_factory: pytest.TempPathFactory) -> dg.Definitions:
 
 def test_assets_have_the_names_of_the_contract(definitions: dg.Definitions) -> None:
     keys = definitions.resolve_asset_graph().get_all_asset_keys()
-    assert {key.to_user_string() for key in keys} == ASSETS
+    assert {key.to_user_string() for key in keys} == VENUES | CHAINS | RANGES | OF_ALL_CHAINS
 
 
-def test_every_materializable_asset_is_partitioned_by_utc_day_and_described(
+def test_every_materializable_asset_is_partitioned_and_described(
     definitions: dg.Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
     first_listing = min(listing.since for listing in load_catalog().listings)
     for key in graph.materializable_asset_keys:
         node = graph.get(key)
-        partitions = node.partitions_def
-        assert isinstance(partitions, dg.DailyPartitionsDefinition), key
-        assert partitions.timezone == "UTC"
-        assert partitions.start.date() == first_listing
         assert node.description, key
         assert node.backfill_policy is not None, key
+        partitions = node.partitions_def
+        if key.to_user_string() in RANGES:
+            assert isinstance(partitions, dg.DynamicPartitionsDefinition), key
+            assert partitions.name == "ethereum_ranges"
+        else:
+            assert isinstance(partitions, dg.DailyPartitionsDefinition), key
+            assert partitions.timezone == "UTC"
+            # Ethereum's first block after the genesis, or the first listing of a venue.
+            since = date(2015, 7, 30) if key.to_user_string() in CHAINS else first_listing
+            assert partitions.start.date() == since
 
 
-def test_a_backfill_begins_with_raw_assets_and_reaches_every_other(
+def test_a_backfill_of_days_begins_with_raw_assets_and_reaches_every_other(
     definitions: dg.Definitions,
 ) -> None:
     """What has no parent in it would be built first, and what is behind a stranger never."""
     graph = definitions.resolve_asset_graph()
-    days = graph.materializable_asset_keys
+    days = {dg.AssetKey(name.split("/")) for name in VENUES} & graph.materializable_asset_keys
     assert {key for key in days if not days & graph.get(key).parent_keys} == {
         key for key in days if key.path[0] == "raw"
     }
-    for key in graph.get_all_asset_keys() - days:
+    for key in graph.get_all_asset_keys() - graph.materializable_asset_keys:
         assert not days & graph.get(key).parent_keys, key
 
 
@@ -104,7 +125,9 @@ def test_what_writes_the_warehouse_waits_in_one_pool(definitions: dg.Definitions
     graph = definitions.resolve_asset_graph()
     pools = {key.to_user_string(): graph.get(key).pools for key in graph.materializable_asset_keys}
     assert pools["markets/ohlcv_1m"] == {"warehouse"}
-    assert pools["crypto_duckdb"] == {"warehouse"}
+    assert pools["crypto_duckdb/venues"] == {"warehouse"}
+    assert pools["crypto_duckdb/chains"] == {"warehouse"}
+    assert pools["network/blocks_daily"] == {"warehouse"}
     assert pools["raw/binance_trades"] == set()
 
 
@@ -123,11 +146,47 @@ def test_suites_block_what_follows(definitions: dg.Definitions) -> None:
         "candles_equal_klines",
         "candles_equal_kraken",
         "candles_equal_rest",
+        "days_are_covered",
         "days_are_plausible",
+        "ethereum_blocks_are_complete",
+        "ethereum_logs_are_complete",
+        "ethereum_nodes_agree",
+        "ethereum_transactions_are_complete",
         "index_is_plausible",
         "venues_agree",
     }
     assert all(spec.blocking for spec in checks.values())
+
+
+def test_every_chain_has_its_jobs_sensors_and_recheck(definitions: dg.Definitions) -> None:
+    jobs = {job.name for job in definitions.resolve_all_job_defs()}
+    assert {"ethereum", "register_ethereum", "recheck_ethereum", "network"} <= jobs
+    assert {sensor.name for sensor in definitions.sensors or ()} == {
+        "ethereum_ranges",
+        "ethereum_stale",
+        "network_days",
+    }
+    recheck = definitions.resolve_schedule_def("ethereum_recheck_hourly")
+    assert (recheck.cron_schedule, recheck.execution_timezone) == ("17 * * * *", "UTC")
+
+
+def test_a_chain_is_an_entry_of_the_catalogue_and_nothing_else(tmp_path: Path) -> None:
+    (tmp_path / "chains.yaml").write_text(
+        "ethereum: {chain_id: 1, slot_seconds: 12}\nbase: {chain_id: 8453, range_size: 5000}\n"
+    )
+    definitions = build_definitions(Settings(data_dir=tmp_path, catalog=tmp_path))
+
+    keys = {key.to_user_string() for key in definitions.resolve_asset_graph().get_all_asset_keys()}
+    assert {"raw/base_blocks", "raw/base_logs", "raw/base_transactions"} | RANGES <= keys
+    assert definitions.resolve_job_def("base")
+    assert definitions.resolve_sensor_def("base_ranges")
+
+
+@pytest.mark.parametrize("name", ["binance", "network"])
+def test_a_chain_cannot_be_called_like_something_else(name: str, tmp_path: Path) -> None:
+    (tmp_path / "chains.yaml").write_text(f"{name}: {{chain_id: 1}}\n")
+    with pytest.raises(CatalogError, match=name):
+        build_definitions(Settings(data_dir=tmp_path, catalog=tmp_path))
 
 
 def test_a_venue_without_a_source_is_named(tmp_path: Path) -> None:

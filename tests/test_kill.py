@@ -42,7 +42,7 @@ def marts(home: Path) -> dict[str, list[tuple[object, ...]]]:
         return found
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(900)
 def test_twenty_kills_end_in_the_digests_of_an_undisturbed_backfill(tmp_path: Path) -> None:
     calm, killed = tmp_path / "calm", tmp_path / "killed"
     started = time.monotonic()

@@ -65,7 +65,8 @@ def test_three_venues_and_a_witness_agree(agreed: Path) -> None:
     assert [row for row in judged if row[1:] != (True, True)] == [
         ("days_are_plausible", True, False)
     ]
-    assert len(judged) == 11
+    # Eleven suites of venues, five of the chain.
+    assert len(judged) == 16
 
 
 def test_a_market_is_one_line_and_the_next_run_fetches_only_it(
@@ -115,4 +116,6 @@ def test_a_venue_that_is_consistently_wrong_is_stopped_by_the_others(
         ).fetchall()
     assert broken == [(claim, "ERROR")]
     # Nothing of the day was published.
-    assert list((tmp_path / "sandbox" / "marts").rglob("date=2025-01-01.parquet")) == []
+    published = (tmp_path / "sandbox" / "marts").rglob("date=2025-01-01.parquet")
+    # The chain has no part in it.
+    assert [path.parent.name for path in published] == ["blocks_daily"]

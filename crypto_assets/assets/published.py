@@ -4,26 +4,36 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Literal
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from crypto_assets.assets.collect import Collector
 from crypto_assets.assets.dbt import WAREHOUSE_POOL
+from crypto_assets.catalog import Dataset
 from crypto_assets.partitions import days_of
 from crypto_assets.warehouse import publish
 
 
 def build_published_asset(
-    manifest: Path, days: dg.DailyPartitionsDefinition, marts: Sequence[dg.AssetKey]
+    group: Literal["venues", "chains"],
+    manifest: Path,
+    days: dg.DailyPartitionsDefinition,
+    marts: Sequence[dg.AssetKey],
+    chains: Sequence[Dataset],
 ) -> dg.AssetsDefinition:
-    """The asset `crypto_duckdb`: published marts of a day, and the views over them."""
+    """The asset `crypto_duckdb/<group>`: published marts of a day, and the views over them.
+
+    `marts` are the assets of the group's dbt models, and no others are published; `chains` are the
+    datasets of all chains.
+    """
 
     @dg.asset(
-        key="crypto_duckdb",
+        key=["crypto_duckdb", group],
         description=(
-            "crypto.duckdb and the marts behind it, as files that are replaced atomically: readers "
-            "are never blocked and never see half a day."
+            f"crypto.duckdb and the marts of {group} behind it, as files that are replaced "
+            "atomically: readers are never blocked and never see half a day."
         ),
         group_name="published",
         kinds={"duckdb", "parquet"},
@@ -43,6 +53,8 @@ def build_published_asset(
                 collector.lake,
                 json.loads(manifest.read_text(encoding="utf-8")),
                 days_of(list(context.partition_keys)),
+                chains=chains,
+                models={".".join(mart.path) for mart in marts},
             )
         return dg.MaterializeResult(
             metadata={

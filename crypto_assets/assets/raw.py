@@ -1,6 +1,6 @@
 """Raw assets: one per dataset, partitioned by UTC day; a day is recorded once it is proven."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from decimal import Decimal
 
 import dagster as dg
@@ -9,16 +9,16 @@ import dagster as dg
 # metadata and only at the end of the step. Each day was recorded by its own event already, so the
 # result is marked with the key by which Dagster itself leaves out such second events (checked by
 # tests/assets/test_raw.py, which fails should a release drop it).
-from dagster._core.definitions.source_asset import (
-    SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION as RECORDED_ALREADY,
-)
+from dagster._core.definitions.source_asset import SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 from pydantic import Field
 
 from crypto_assets.assets.collect import CollectedDay, Collector, Failure
 from crypto_assets.catalog import Dataset
-from crypto_assets.errors import TransientSourceError
+from crypto_assets.errors import CryptoAssetsError, TransientSourceError
 from crypto_assets.lake import Proof
 from crypto_assets.partitions import days_of
+
+RECORDED_ALREADY = SYSTEM_METADATA_KEY_SOURCE_ASSET_OBSERVATION
 
 _BARS = "▁▂▃▄▅▆▇█"
 
@@ -70,18 +70,26 @@ def build_raw_asset(
                     )
                 )
         if failures:
-            raise dg.Failure(
-                description=f"{len(failures)} market-days of {dataset.name} are not proven; "
-                "everything else is committed, run the partitions again once this is mended",
-                metadata={
-                    str(failure.part): f"{type(failure.error).__name__}: {failure.error}"
-                    for failure in failures[:50]
-                },
-                allow_retries=any(isinstance(f.error, TransientSourceError) for f in failures),
-            ) from failures[0].error
+            raise not_proven(
+                f"market-days of {dataset.name}", {str(f.part): f.error for f in failures}
+            )
         yield dg.MaterializeResult(metadata={RECORDED_ALREADY: True})
 
     return raw
+
+
+def not_proven(what: str, errors: Mapping[str, CryptoAssetsError]) -> dg.Failure:
+    """The failure of a run in which some partitions could not be proven, and why, by partition."""
+    failure = dg.Failure(
+        description=f"{len(errors)} {what} are not proven; everything else is committed, run the "
+        "partitions again once this is mended",
+        metadata={
+            part: f"{type(error).__name__}: {error}" for part, error in list(errors.items())[:50]
+        },
+        allow_retries=any(isinstance(error, TransientSourceError) for error in errors.values()),
+    )
+    failure.__cause__ = next(iter(errors.values()))
+    return failure
 
 
 def day_metadata(
@@ -145,11 +153,20 @@ def _market_row(proof: Proof, size: int) -> dict[str, str | int]:
 
 
 def _sparkline(prices: list[Decimal | None]) -> str:
-    """24 bars from the lowest to the highest price; an hour without a price is a dot."""
+    """A bar for each price; an hour without one is a dot."""
     known = [price for price in prices if price is not None]
     if not known:
-        return "·" * len(prices)
-    low, width = min(known), max(known) - min(known) or Decimal(1)
+        return bars(prices)
+    return f"{bars(prices)}  {known[0].normalize():f} to {known[-1].normalize():f}"
+
+
+def bars(values: Sequence[Decimal | int | None]) -> str:
+    """A bar for each value from the lowest to the highest, and a dot for None."""
+    known = [value for value in values if value is not None]
+    if not known:
+        return "·" * len(values)
+    low, width = min(known), max(known) - min(known) or 1
     top = len(_BARS) - 1
-    bars = ("·" if price is None else _BARS[int((price - low) / width * top)] for price in prices)
-    return f"{''.join(bars)}  {known[0].normalize():f} to {known[-1].normalize():f}"
+    return "".join(
+        "·" if value is None else _BARS[int((value - low) * top / width)] for value in values
+    )

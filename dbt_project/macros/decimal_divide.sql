@@ -2,12 +2,13 @@
     denominator is 0. DuckDB's own `/` and `//` turn decimals into DOUBLE, which is wrong from the
     16th digit on. Here it is long division on HUGEINTs: the whole part first and then the digits
     that the scales leave open, because all at once would overflow. The numerator has at most
-    `scale` decimals, of which `digits` + 12 is not less; the denominator has at most 12, and of it
-    2 * 10 ** (digits + 12 - scale) must fit (8.5e21 by default). What does not fit is an error. -#}
-{% macro decimal_divide(numerator, denominator, scale=20, digits=12) -%}
+    `scale` decimals, of which `digits` + `denominator_scale` is not less; the denominator has at most
+    `denominator_scale`, and of it 2 * 10 ** (digits + denominator_scale - scale) must fit (8.5e21 by
+    default). What does not fit is an error. -#}
+{% macro decimal_divide(numerator, denominator, scale=20, digits=12, denominator_scale=12) -%}
     {%- set n = unscaled(numerator, scale) -%}
-    {%- set d = unscaled(denominator, 12) -%}
-    {%- set shift = 10 ** (digits + 12 - scale) -%}
+    {%- set d = unscaled(denominator, denominator_scale) -%}
+    {%- set shift = 10 ** (digits + denominator_scale - scale) -%}
     (
         (
             {{ n }} // {{ d }} * {{ shift }}

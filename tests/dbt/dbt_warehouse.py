@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from decimal import Decimal
@@ -14,6 +14,11 @@ import duckdb
 import pytest
 from dbt.cli.main import dbtRunner, dbtRunnerResult
 from dbt.contracts.graph.manifest import Manifest
+
+from crypto_assets.catalog import Chain
+from crypto_assets.lake import Lake
+from crypto_assets.raw_views import union_views
+from crypto_assets.warehouse import CoveredDay, load_chains
 
 PROJECT = Path(__file__).parents[2] / "dbt_project"
 
@@ -65,6 +70,9 @@ create table raw.check_results (
     severity varchar, blocking boolean, observed varchar, unexpected_count bigint,
     evaluated_at timestamp, run_id varchar
 );
+create table raw.covered_days (
+    chain varchar, day date, first_block bigint, last_block bigint, slot_seconds bigint
+);
 """
 
 
@@ -104,6 +112,8 @@ class Warehouse:
         path.parent.mkdir(exist_ok=True)
         with duckdb.connect(path) as connection:
             connection.execute(RAW_TABLES)
+            for name, query in union_views(()).items():
+                connection.execute(f"create view {name} as {query}")
 
     def query(self, sql: str) -> list[tuple[Any, ...]]:
         with duckdb.connect(self.path) as connection:
@@ -160,6 +170,11 @@ class Warehouse:
                     """,
                     [gap.started_at, gap.ended_at, gap.reason, dataset, day.isoformat(), market],
                 )
+
+    def load_chains(self, lake: Lake, days: Sequence[date], *chains: Chain) -> list[CoveredDay]:
+        """The raw tables of chains from a lake, as a run over these days has them."""
+        with duckdb.connect(self.path) as connection:
+            return load_chains(connection, lake, days, chains)
 
     def dbt(self, *arguments: str) -> dbtRunnerResult:
         """Run a dbt command; parsing is done once for the whole session."""

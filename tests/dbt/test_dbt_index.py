@@ -16,6 +16,7 @@ from real_candles import add_real_candles
 
 from crypto_assets.catalog import Catalog
 from crypto_assets.checks.index import SUITES
+from crypto_assets.checks.scope import market_days
 from crypto_assets.checks.suite import SuiteResult, evaluate
 
 INDEX = ("--select", "venue_deviations_1m", "index_prices_1m")
@@ -46,7 +47,8 @@ def judge(warehouse: Warehouse, *days: date) -> dict[str, SuiteResult]:
     """The suites over the index, for some days."""
     with duckdb.connect(warehouse.path) as connection:
         return {
-            suite.name: evaluate(suite, connection, days, catalog=Catalog(())) for suite in SUITES
+            suite.name: evaluate(suite, connection, market_days(Catalog(()), days))
+            for suite in SUITES
         }
 
 
@@ -146,9 +148,9 @@ def test_the_depeg_warns_and_does_not_block(march: Warehouse) -> None:
     found = judge(march, *(first + timedelta(days=number) for number in range(12)))
 
     venues, index = found["venues_agree"], found["index_is_plausible"]
-    assert venues.failed_days == index.failed_days == ()
-    assert venues.warned_days == (date(2023, 3, 10), date(2023, 3, 11), date(2023, 3, 12))
-    assert index.warned_days == (date(2023, 3, 11), date(2023, 3, 12))
+    assert venues.failed == index.failed == ()
+    assert venues.warned == ("2023-03-10", "2023-03-11", "2023-03-12")
+    assert index.warned == ("2023-03-11", "2023-03-12")
     # It is told of stablecoins and of what is quoted in USDC, and of nothing else.
     assert {key[1] for result in venues.results for key in result.unexpected} == {
         "BTC-USDC", "USDC-USD", "USDC-USDT",
@@ -174,7 +176,7 @@ def test_a_clock_that_is_off_blocks_its_venue_alone(
         march.query("create or replace table markets.venue_deviations_1m as from kept")
     broken = {(claim.claim.name, key[0]) for claim in result.results for key in claim.unexpected}
     assert broken == {("clocks_agree", venue)}
-    assert result.failed_days == (CALM_DAY,)
+    assert result.failed == (CALM_DAY.isoformat(),)
     expected = f"{minutes} min before" if minutes > 0 else f"{-minutes} min after"
     assert all(row["expected"].endswith(expected) for row in result.offenders)
 
@@ -216,7 +218,7 @@ def test_a_venue_shifted_by_one_percent_stands_out_alone(march: Warehouse, venue
         march.query("insert into markets.ohlcv_1m from kept")
         march.must_build(CALM_DAY, CALM_DAY, *INDEX)
     [prices] = [r for r in result.results if r.claim.name == "prices_are_near_the_index"]
-    assert result.failed_days == (CALM_DAY,)
+    assert result.failed == (CALM_DAY.isoformat(),)
     assert (venue, "BTC-USD", CALM_DAY.isoformat()) in prices.unexpected
     assert {key[0] for key in prices.unexpected} == {venue}
     assert lowest > 80

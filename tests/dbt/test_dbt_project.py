@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+import duckdb
 import pytest
 from dbt.contracts.graph.manifest import Manifest
 from dbt.contracts.graph.nodes import ModelNode
+
+from crypto_assets.raw_views import union_views
+
+SOURCES_OF_CHAINS = {"chain_blocks", "chain_transactions", "chain_logs", "covered_days"}
 
 CANDLE_COLUMNS = [
     "venue",
@@ -49,6 +54,9 @@ def test_public_surface(models: dict[str, Any]) -> None:
         "staging.stg_binance__klines": ("view", None, 0),
         "staging.stg_binance__trades": ("view", None, 0),
         "staging.stg_ccxt__candles": ("view", None, 0),
+        "staging.stg_chain__blocks": ("view", None, 0),
+        "staging.stg_chain__logs": ("view", None, 0),
+        "staging.stg_chain__transactions": ("view", None, 0),
         "staging.stg_coinbase__candles": ("view", None, 0),
         "staging.stg_coinbase__trades": ("view", None, 0),
         "staging.stg_kraken__ohlc": ("view", None, 0),
@@ -64,6 +72,7 @@ def test_public_surface(models: dict[str, Any]) -> None:
         "markets.ohlcv_1d": ("incremental", "opened_at", 0),
         "markets.venue_deviations_1m": ("incremental", "opened_at", 1),
         "markets.index_prices_1m": ("incremental", "opened_at", 1),
+        "network.blocks_daily": ("incremental", "day", 0),
         "quality.gaps": ("incremental", "started_at", 0),
         "quality.check_results": ("view", None, 0),
     }
@@ -77,6 +86,37 @@ def test_every_model_is_under_contract_and_replaced_by_day(models: dict[str, Any
         if node.config.materialized == "incremental"
     }
     assert strategies == {"replace_days"}
+
+
+def test_models_of_chains_are_those_that_read_chains(models: dict[str, Any]) -> None:
+    """The two groups are built in runs of their own: none may read what the other one builds."""
+    of_chains = {name for name, node in models.items() if "chain" in node.config.tags}
+    assert of_chains == {
+        "staging.stg_chain__blocks",
+        "staging.stg_chain__logs",
+        "staging.stg_chain__transactions",
+        "network.blocks_daily",
+    }
+    names = {node.unique_id: name for name, node in models.items()}
+    for name, node in models.items():
+        reads = [names.get(key, key.split(".")[-1]) for key in node.depends_on.nodes]
+        groups = {read in of_chains | SOURCES_OF_CHAINS for read in reads}
+        assert groups == {name in of_chains}, name
+
+
+def test_sources_of_chains_have_the_columns_that_are_committed(manifest: Manifest) -> None:
+    described = {
+        source.name: {name: column.data_type for name, column in source.columns.items()}
+        for source in manifest.sources.values()
+    }
+    with duckdb.connect() as connection:
+        connection.execute("create schema raw")
+        for name, query in union_views(()).items():
+            connection.execute(f"create view {name} as {query}")
+            columns = connection.execute(f"describe {name}").fetchall()
+            assert described[name.removeprefix("raw.")] == {
+                column: kind.lower() for column, kind, *_ in columns
+            }, name
 
 
 def test_candle_columns_are_in_the_published_order(models: dict[str, Any]) -> None:
