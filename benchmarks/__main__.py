@@ -16,14 +16,16 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks import archive, candles, history, orchestration
+from benchmarks import archive, candles, chain, history, many_ranges, orchestration
 from benchmarks.report import SCALES, Line, Scale
 
 BENCHMARKS: dict[str, Callable[[Scale, Path], Iterator[Line]]] = {
     "archive": archive.measure,
     "candles": candles.measure,
+    "chain": chain.measure,
     "orchestration": orchestration.measure,
     "history": history.measure,
+    "ranges": many_ranges.measure,
 }
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
 _LIBRARIES = ("duckdb", "pyarrow", "pandas", "dagster", "dbt-core", "dbt-duckdb")

@@ -17,10 +17,12 @@ from pathlib import Path
 import duckdb
 import httpx
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 from isal import isal_zlib
 
 from benchmarks.alone import alone
+from benchmarks.peers import FREQTRADE, Cost
 from benchmarks.report import Line, Scale, note, ratio, speedup
 from benchmarks.trades import trades_query
 from crypto_assets.assets.collect import Collector
@@ -29,8 +31,8 @@ from crypto_assets.lake import Lake
 from crypto_assets.sources.binance import TRADES, Binance
 
 _DAY = date(2024, 3, 5)
-_MEMBER = f"BTCUSDT-trades-{_DAY}.csv"
 _ZIP = f"BTCUSDT-trades-{_DAY}.zip"
+_AGGREGATED_ZIP = f"BTCUSDT-aggTrades-{_DAY}.zip"
 _MARKET = "BTC-USDT"
 _MEMORY_LIMIT = 600_000_000
 # What DuckDB reads fastest: DECIMAL(28,8), which ours has room for, costs it fifteen times as much.
@@ -43,8 +45,10 @@ _COLUMNS = {
     "is_buyer_maker": "BOOLEAN",
     "is_best_match": "BOOLEAN",
 }
-# What freqtrade keeps of a trade, in its order.
-_FREQTRADE_COLUMNS = ["timestamp", "id", "type", "side", "price", "amount", "cost"]
+# Trades that filled one order at one price are one row of these; here each trade is one.
+_AGGREGATED = (
+    "id, price, qty, id as first_id, id as last_id, time_ms, is_buyer_maker, is_best_match"
+)
 
 
 def measure(scale: Scale, folder: Path) -> Iterator[Line]:
@@ -52,9 +56,13 @@ def measure(scale: Scale, folder: Path) -> Iterator[Line]:
     log, served, bare_file = folder / "log", folder / "served", folder / "bare.parquet"
     count = scale.archive_trades
     alone(log, write_archive, served, count)
+    python = FREQTRADE.python()
+    if python:
+        alone(log, write_aggregated, folder / _AGGREGATED_ZIP, count)
     ours: list[tuple[float, int]] = []
     bare: list[tuple[float, int]] = []
     bare_isal: list[tuple[float, int]] = []
+    freqtrade: list[Cost] = []
     for nth in range(scale.repeats):
         home = folder / f"home-{nth}"
         ours.append(alone(log, ingest, served, home))
@@ -62,17 +70,29 @@ def measure(scale: Scale, folder: Path) -> Iterator[Line]:
         alone(log, compare, home, bare_file, count)
         bare_isal.append(alone(log, ingest_bare, served / _ZIP, bare_file, inflate_isal))
         shutil.rmtree(home)
-    freqtrade = alone(log, ingest_as_freqtrade, served / _ZIP, folder / "trades.feather")
+        if python:
+            stored = folder / f"{FREQTRADE.name}-{nth}"
+            archive = str(folder / _AGGREGATED_ZIP)
+            freqtrade.append(FREQTRADE.run(python, stored, log, archive=archive))
+            alone(log, compare_freqtrade, stored, bare_file)
+            shutil.rmtree(stored)
 
     seconds, peak = min(ours)[0], max(peak for _, peak in ours)
+    peaks = {"bare DuckDB": bare[0][1]}
     name = f"Binance archive of {count:,} trades to proven, committed Parquet"
     yield ratio(name, seconds, min(bare)[0], "bare DuckDB", at_most=1.5)
     yield note("bare DuckDB that inflates with isal", "", f"{min(bare_isal)[0]:.2f} s")
-    yield speedup("beside freqtrade", seconds, freqtrade[0], "its pandas steps", at_least=10)
+    beside = "the same trades to freqtrade's Feather"
+    if freqtrade:
+        peaks[FREQTRADE.name] = max(cost.peak for cost in freqtrade)
+        best = min(cost.seconds for cost in freqtrade)
+        yield speedup(beside, seconds, best, FREQTRADE.name, at_least=10)
+    else:
+        yield Line(beside, f"{seconds:.2f} s", f"{FREQTRADE.name} {FREQTRADE.absence}")
     yield Line(
         "peak memory",
         f"{peak / 1e6:.0f} MB",
-        f"bare DuckDB {bare[0][1] / 1e6:.0f} MB, pandas steps {freqtrade[1] / 1e6:,.0f} MB",
+        ", ".join(f"{peer} {peak / 1e6:,.0f} MB" for peer, peak in peaks.items()),
         f"{peak / 1e6:.0f} MB",
         f"< {_MEMORY_LIMIT / 1e6:.0f} MB",
         peak < _MEMORY_LIMIT,
@@ -82,24 +102,35 @@ def measure(scale: Scale, folder: Path) -> Iterator[Line]:
 def write_archive(folder: Path, count: int) -> None:
     """The zip and its .CHECKSUM as Binance publishes them: no header, deflated by zlib."""
     folder.mkdir()
-    csv = folder / _MEMBER
-    duckdb.execute(
-        f"""
-        copy (
-            select * replace (
-                if(is_buyer_maker, 'True', 'False') as is_buyer_maker,
-                if(is_best_match, 'True', 'False') as is_best_match,
-            )
-            from ({trades_query(_DAY, count)})
-        ) to '{csv}' (format csv, header false)
-        """
-    )
-    with zipfile.ZipFile(folder / _ZIP, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.write(csv, _MEMBER)
-    csv.unlink()
+    _write_zip(folder / _ZIP, "*", count)
     with (folder / _ZIP).open("rb") as file:
         digest = hashlib.file_digest(file, "sha256").hexdigest()
     (folder / f"{_ZIP}.CHECKSUM").write_text(f"{digest}  {_ZIP}\n")
+
+
+def write_aggregated(archive: Path, count: int) -> None:
+    """The same trades as Binance publishes aggregated ones, which are what freqtrade reads."""
+    _write_zip(archive, _AGGREGATED, count)
+
+
+def _write_zip(archive: Path, columns: str, count: int) -> None:
+    csv = archive.with_suffix(".csv")
+    duckdb.execute(
+        f"""
+        copy (
+            select {columns} from (
+                select * replace (
+                    if(is_buyer_maker, 'True', 'False') as is_buyer_maker,
+                    if(is_best_match, 'True', 'False') as is_best_match,
+                )
+                from ({trades_query(_DAY, count)})
+            )
+        ) to '{csv}' (format csv, header false)
+        """
+    )
+    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as opened:
+        opened.write(csv, csv.name)
+    csv.unlink()
 
 
 class _FolderTransport(httpx.BaseTransport):
@@ -159,13 +190,13 @@ def ingest_bare(archive: Path, target: Path, inflate: Callable[[Path, Path], Non
 def inflate_zlib(archive: Path, target: Path) -> None:
     """Inflate the archive's only member as the standard library does."""
     with zipfile.ZipFile(archive) as opened, target.open("wb") as file:
-        shutil.copyfileobj(opened.open(_MEMBER), file, 1 << 20)
+        shutil.copyfileobj(opened.open(*opened.namelist()), file, 1 << 20)
 
 
 def inflate_isal(archive: Path, target: Path) -> None:
     """Inflate the archive's only member with Intel's library, without checking its CRC."""
     with zipfile.ZipFile(archive) as opened:
-        info = opened.getinfo(_MEMBER)
+        (info,) = opened.infolist()
     inflater = isal_zlib.decompressobj(wbits=-15)
     with archive.open("rb") as source, target.open("wb") as file:
         # The local header: 30 bytes of which the last four are the lengths of what follows.
@@ -178,39 +209,6 @@ def inflate_isal(archive: Path, target: Path) -> None:
             file.write(inflater.decompress(piece))
 
 
-def ingest_as_freqtrade(archive: Path, target: Path) -> float:
-    """Seconds of freqtrade's steps on the same archive, with the pandas of this environment.
-
-    As freqtrade 2025.x does for `download-data --dl-trades`: read_csv into floats, the cost, the
-    side, a list of tuples, a frame of these, types, duplicates, Feather (`parse_trades_from_zip`,
-    `trades_list_to_df`, `trades_df_remove_duplicates`, `trades_store`). Its download, its merge
-    with what is stored, and its per-page REST path are left out, so it is really slower.
-    """
-    # It takes 60 MB, which would count as our memory.
-    import pandas as pd  # noqa: PLC0415
-
-    names = ["id", "price", "amount", "quote", "timestamp", "is_buyer_maker", "is_best_match"]
-    started = time.perf_counter()
-    with zipfile.ZipFile(archive) as opened, opened.open(_MEMBER) as csv:
-        read = pd.read_csv(csv, names=names)
-    read["cost"] = read["price"] * read["amount"]
-    read["side"] = np.where(read["is_buyer_maker"], "sell", "buy")
-    read["type"] = None
-    read["timestamp"] = np.where(
-        read["timestamp"] > 1e13, read["timestamp"] // 1000, read["timestamp"]
-    )
-    rows = read[_FREQTRADE_COLUMNS].to_records(index=False).tolist()
-    del read
-    trades = pd.DataFrame(rows, columns=_FREQTRADE_COLUMNS)
-    trades = trades.astype({"id": "str", "type": "str", "side": "str"})
-    trades["date"] = pd.to_datetime(trades["timestamp"], unit="ms", utc=True)
-    trades = trades.drop_duplicates(subset=["timestamp", "id"])
-    trades[_FREQTRADE_COLUMNS].reset_index(drop=True).to_feather(
-        target, compression="lz4", compression_level=9
-    )
-    return time.perf_counter() - started
-
-
 def compare(home: Path, bare: Path, count: int) -> None:
     """Both sides hold the same trades, and as many as the archive."""
     part = MarketDay(TRADES.name, _MARKET, _DAY)
@@ -218,13 +216,29 @@ def compare(home: Path, bare: Path, count: int) -> None:
     if pq.read_metadata(ours).num_rows != count:
         raise AssertionError(f"{ours} does not hold {count} trades")
     columns = "id, price, qty, quote_qty, is_buyer_maker, is_best_match"
-    different = duckdb.execute(
+    trades = duckdb.sql(f"select {columns}, epoch_ms(time) as time from '{ours}'")
+    _refuse_others(ours, trades, bare, f"{columns}, time")
+
+
+def compare_freqtrade(folder: Path, bare: Path) -> None:
+    """What freqtrade stored are the same trades, as far as it keeps them."""
+    (feather,) = folder.glob("*.feather")
+    stored = duckdb.from_arrow(pa.ipc.open_file(feather).read_all())
+    trades = stored.select(
+        "id::bigint as id, price::decimal(18, 8) as price, amount::decimal(18, 8) as qty, "
+        "side = 'sell' as is_buyer_maker, timestamp as time"
+    )
+    _refuse_others(feather, trades, bare, "id, price, qty, is_buyer_maker, time")
+
+
+def _refuse_others(file: Path, trades: duckdb.DuckDBPyRelation, bare: Path, columns: str) -> None:
+    different = trades.query(
+        "ours",
         f"""
         select count(*)
-        from (select {columns}, epoch_ms(time) as time from '{ours}') as ours
-        full join (select {columns}, time from '{bare}') as bare using (id)
+        from ours full join (select {columns} from '{bare}') as bare using (id)
         where ours is distinct from bare
-        """
+        """,
     ).fetchall()
     if different != [(0,)]:
-        raise AssertionError(f"{different[0][0]} trades differ between {ours} and {bare}")
+        raise AssertionError(f"{different[0][0]} trades differ between {file} and {bare}")

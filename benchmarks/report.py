@@ -10,21 +10,26 @@ class Scale:
     """How much work is measured. Limits are those of DESIGN's sizes, `full`, and judged only there.
 
     `runs` are the days of the two runs whose difference is the cost of one more; `histories` the
-    days of the two warehouses that one more day is added to.
+    days of the two warehouses that one more day is added to; `ranges` the block ranges of the two
+    homes that the newest of them are run in.
     """
 
     archive_trades: int
+    blocks: int
     candle_days: int
     trades_per_day: int
     runs: tuple[int, int]
     histories: tuple[int, int]
+    ranges: tuple[int, int]
     repeats: int
     is_judged: bool = False
 
 
 SCALES = {
-    "full": Scale(5_000_000, 30, 170_000, (3, 23), (10, 1_000), repeats=3, is_judged=True),
-    "small": Scale(500_000, 10, 20_000, (2, 7), (5, 50), repeats=2),
+    "full": Scale(
+        5_000_000, 1_000, 30, 170_000, (3, 23), (10, 1_000), (10, 25_000), repeats=3, is_judged=True
+    ),
+    "small": Scale(500_000, 100, 10, 20_000, (2, 7), (5, 50), (10, 1_000), repeats=2),
 }
 
 
@@ -61,6 +66,21 @@ def speedup(name: str, ours: float, peer: float, peer_name: str, *, at_least: fl
         f"{ours:.2f} s",
         f"{peer_name} {peer:.1f} s",
         f"{found:.1f} x faster",
+        f">= {at_least:g} x",
+        found >= at_least,
+    )
+
+
+def rate(
+    name: str, ours: float, peer: float, peer_name: str, *, unit: str, at_least: float
+) -> Line:
+    """Our work per second over the peer's."""
+    found = ours / peer
+    return Line(
+        name,
+        f"{ours:,.0f} {unit}",
+        f"{peer_name} {peer:,.0f} {unit}",
+        f"{found:.2f} x",
         f">= {at_least:g} x",
         found >= at_least,
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -14,24 +15,79 @@ from typer.testing import CliRunner
 from benchmarks import __main__ as benchmarks
 from benchmarks import archive, candles, tiny
 from benchmarks.alone import peak_memory, worker
+from benchmarks.peers import FREQTRADE
 from benchmarks.report import SCALES, Line, Scale, note, ratio, seconds, speedup
 from benchmarks.tiny import Timing, best, days_from
 
 TINY = replace(SCALES["small"], archive_trades=2_000, repeats=1)
 
 
-def test_archive_is_held_against_duckdb_freqtrade_and_memory(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # In this process, because starting nine takes ten seconds.
+# Reads what freqtrade reads, and keeps what it keeps.
+PRETENDING = """
+import pandas
+names = ["id", "price", "amount", "first", "last", "timestamp", "is_buyer_maker", "is_best_match"]
+trades = pandas.read_csv(archive, names=names)
+trades["side"] = trades["is_buyer_maker"].map({True: "sell", False: "buy"})
+trades.to_feather(folder / "trades.feather")
+"""
+
+
+@pytest.fixture
+def _in_this_process(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Because starting nine takes ten seconds."""
     monkeypatch.setattr(
         archive, "alone", lambda _log, function, *args: (function(*args), 700_000_000)
     )
+
+
+def pretend(work: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Have this Python and this work stand in for freqtrade."""
+    peer = replace(FREQTRADE, imports="", work=work)
+    monkeypatch.setattr(archive, "FREQTRADE", peer)
+    monkeypatch.setenv(peer.variable, sys.executable)
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_archive_is_held_against_duckdb_and_memory_without_freqtrade(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(FREQTRADE.variable, os.devnull)
     lines = list(archive.measure(TINY, tmp_path))
 
     assert "2,000 trades" in lines[0].name
-    assert [line.limit for line in lines] == ["<= 1.5 x", "", ">= 10 x", "< 600 MB"]
-    assert lines[-1].is_within is False
+    assert [line.limit for line in lines] == ["<= 1.5 x", "", "", "< 600 MB"]
+    assert lines[2].peer == (
+        "freqtrade skipped: no Python here has it (pip install freqtrade; "
+        "BENCHMARK_FREQTRADE_PYTHON=<python>)"
+    )
+    assert lines[3].is_within is False
+
+
+@pytest.mark.usefixtures("_in_this_process")
+@pytest.mark.parametrize("is_real", [False, True])
+def test_archive_is_held_against_freqtrade(
+    *, is_real: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not is_real:
+        pretend(PRETENDING, monkeypatch)
+    elif FREQTRADE.python() is None:
+        pytest.skip(f"freqtrade {FREQTRADE.absence}")
+    _, _, line, memory = archive.measure(TINY, tmp_path)
+
+    assert line.limit == ">= 10 x"
+    assert line.peer.startswith("freqtrade ")
+    assert isinstance(line.is_within, bool)
+    assert "freqtrade " in memory.peer
+
+
+@pytest.mark.usefixtures("_in_this_process")
+def test_freqtrade_with_other_trades_is_no_comparison(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pretend(PRETENDING.replace("trades.to_feather", "trades[3:].to_feather"), monkeypatch)
+
+    with pytest.raises(AssertionError, match="3 trades differ"):
+        list(archive.measure(TINY, tmp_path))
 
 
 def test_duckdb_with_other_trades_is_no_comparison(tmp_path: Path) -> None:
@@ -94,7 +150,7 @@ def test_time_of_a_run_is_split_into_its_parts() -> None:
         "raw__binance_trades_trades_are_complete": 0.5,
         "markets__ohlcv_1m_candles_are_valid": 0.25,
         "dbt": 4.0,
-        "crypto_duckdb": 0.125,
+        "crypto_duckdb__venues": 0.125,
     }
     parts = Timing(total=10.0, steps=steps, events=3.0).parts()
 
