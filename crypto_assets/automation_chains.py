@@ -6,7 +6,7 @@ that is found to be off the chain is fetched again, and all that was made of it 
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -164,13 +164,11 @@ def _changed_ranges(
 def _days_of(lake: Lake, chain: Chain, changed: Sequence[Proof]) -> list[dg.RunRequest]:
     """A run for each stretch of days that rest on some ranges and were not built since."""
     days: dict[date, str] = {}
-    windows = sorted(near for proof in changed if (near := days_near(proof)) is not None)
-    for first, last in _merged(windows):
-        for day, of_day in covered_days(lake, chain, first, last).items():
-            newest = max((proof.fetched_at for proof in of_day), default=_LONG_AGO)
-            is_built = published_at(lake, NETWORK, "blocks_daily", day) >= newest
-            if not is_built and not refusals(lake, guards_of(chain), of_day):
-                days[day] = " ".join(digest for p in of_day for digest in p.group.values())
+    for day, of_day in days_around(lake, chain, changed).items():
+        newest = max((proof.fetched_at for proof in of_day), default=_LONG_AGO)
+        is_built = published_at(lake, NETWORK, "blocks_daily", day) >= newest
+        if not is_built and not refusals(lake, guards_of(chain), of_day):
+            days[day] = " ".join(digest for p in of_day for digest in p.group.values())
     requests = []
     for stretch in split_when(sorted(days), lambda one, other: one + _A_DAY != other):
         for some in batched(stretch, _DAYS_PER_RUN):
@@ -188,12 +186,6 @@ def _days_of(lake: Lake, chain: Chain, changed: Sequence[Proof]) -> list[dg.RunR
     return requests
 
 
-def _merged(windows: Iterable[tuple[date, date]]) -> Iterator[tuple[date, date]]:
-    """Windows of days, in order, those that touch as one."""
-    for some in split_when(windows, lambda one, other: one[1] + _A_DAY < other[0]):
-        yield some[0][0], max(last for _, last in some)
-
-
 def covered_days(lake: Lake, chain: Chain, first: date, last: date) -> dict[date, list[Proof]]:
     """Days from `first` to `last`, both inclusive, that a chain's committed ranges cover.
 
@@ -208,15 +200,24 @@ def covered_days(lake: Lake, chain: Chain, first: date, last: date) -> dict[date
     }
 
 
-def days_near(proof: Proof) -> tuple[date, date] | None:
-    """First and last day that may be covered only because a range is there; None if it is empty.
+def days_around(lake: Lake, chain: Chain, of_blocks: Iterable[Proof]) -> dict[date, list[Proof]]:
+    """Covered days that may be so only because some ranges are there, as `covered_days`.
 
     A range without a block of a day may still be the one that shows that nothing is missing at its
     edge, so the days beside its own count too.
     """
-    if proof.first_at is None or proof.last_at is None:
-        return None
-    return proof.first_at.date() - _A_DAY, proof.last_at.date() + _A_DAY
+    windows = sorted(
+        (proof.first_at.date() - _A_DAY, proof.last_at.date() + _A_DAY)
+        for proof in of_blocks
+        if proof.first_at is not None and proof.last_at is not None
+    )
+    return {
+        day: of_day
+        for some in split_when(windows, lambda one, other: one[1] + _A_DAY < other[0])
+        for day, of_day in covered_days(
+            lake, chain, some[0][0], max(last for _, last in some)
+        ).items()
+    }
 
 
 def _new_ranges(chain: Chain, job: "dg.UnresolvedAssetJobDefinition") -> dg.SensorDefinition:

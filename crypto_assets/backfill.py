@@ -5,7 +5,7 @@ Raw data, checks, marts, publishing: the same jobs, partitions and events as fro
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
@@ -14,10 +14,10 @@ from more_itertools import split_when
 
 from crypto_assets.assets.collect_ranges import RangeCollector
 from crypto_assets.automation import MARTS
-from crypto_assets.automation_chains import NETWORK, covered_days, days_near
+from crypto_assets.automation_chains import NETWORK, days_around
 from crypto_assets.catalog import KINDS, BlockRange, Chain, ChainRange
 from crypto_assets.definitions import build_definitions, connect_chains, connect_venues
-from crypto_assets.errors import NotFinalError
+from crypto_assets.errors import CryptoAssetsError, NotFinalError
 from crypto_assets.lake import find_range, stale_ranges
 from crypto_assets.partitions import check_grid, register_ranges
 from crypto_assets.runs import RangeOutcome, chunks, run_range
@@ -78,7 +78,8 @@ class Backfill:
 
         Returns the days that they may have made whole, in order; see `network`.
         """
-        check_grid(self._instance, self.ranges.lake, chain)
+        lake = self.ranges.lake
+        check_grid(self._instance, lake, chain)
         register_ranges(self._instance, chain.name, ranges)
         pending = [*ranges]
         done: set[BlockRange] = set()
@@ -88,9 +89,10 @@ class Backfill:
             for stretch in split_when(pending, lambda one, other: one.beside(1) != other):
                 for some in chunks(stretch, self._settings.max_partitions_per_run):
                     self._run(chain.name, some, [f"raw__{chain.name}"])
-            days.update(self._days_of(chain, pending))
+            held = [find_range(lake, ChainRange(chain.name, blocks)) for blocks in pending]
+            days.update(days_around(lake, chain, (each["blocks"] for each in held if each)))
             done.update(pending)
-            stale = [each.part.blocks for each in stale_ranges(self.ranges.lake, chain.name)]
+            stale = [each.part.blocks for each in stale_ranges(lake, chain.name)]
             pending = [blocks for blocks in stale if blocks not in done]
             register_ranges(self._instance, chain.name, pending)
         return sorted(days)
@@ -100,6 +102,12 @@ class Backfill:
         for stretch in split_when(sorted(set(days)), lambda one, other: one + _A_DAY != other):
             for some in chunks(stretch, self._settings.max_partitions_per_run):
                 self._run(NETWORK, some)
+
+    def fail(self, error: CryptoAssetsError) -> None:
+        """Tell among the outcomes of something that could not even be begun."""
+        self.outcomes.append(
+            RangeOutcome("", ("", ""), problems=[f"{type(error).__name__}: {error}"])
+        )
 
     def ranges_of_blocks(self, chain: Chain, first: int, last: int) -> list[BlockRange]:
         """All ranges that hold blocks `first` to `last`; raises NotFinalError if one is not yet."""
@@ -114,13 +122,6 @@ class Backfill:
         start = source.first_block_since(_midnight(first)) - 1
         end = source.first_block_since(_midnight(last + _A_DAY))
         return self.ranges_of_blocks(chain, max(start, chain.first_block), end)
-
-    def _days_of(self, chain: Chain, ranges: Sequence[BlockRange]) -> Iterator[date]:
-        lake = self.ranges.lake
-        for blocks in ranges:
-            proofs = find_range(lake, ChainRange(chain.name, blocks))
-            if proofs and (near := days_near(proofs["blocks"])):
-                yield from covered_days(lake, chain, *near)
 
     def _run(
         self,

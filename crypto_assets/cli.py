@@ -23,9 +23,9 @@ from rich.progress import Progress
 from rich.table import Table
 from rich.text import Text
 
-from crypto_assets.catalog import KINDS, Catalog, Chain, load_catalog, load_chains
+from crypto_assets.catalog import KINDS, BlockRange, Catalog, Chain, load_catalog, load_chains
 from crypto_assets.checks.results import failures
-from crypto_assets.errors import CatalogError, CryptoAssetsError, SettingsError
+from crypto_assets.errors import CatalogError, CryptoAssetsError, SettingsError, SourceError
 from crypto_assets.lake import Lake
 from crypto_assets.partitions import days_between
 from crypto_assets.settings import Profile, Settings, load_settings
@@ -114,19 +114,27 @@ def backfill(
     with backfilling(settings, refetch=refetch) as runs:
         if venues:
             runs.venues(venues, days)
-        ranges = {
-            chain: runs.ranges_of_blocks(chain, *span)
-            if span
-            else runs.ranges_of_days(chain, days[0], days[-1])
-            for chain in chains
-        }
-        runs.network([day for chain in chains for day in runs.chain(chain, ranges[chain])])
+        ranges: dict[Chain, list[BlockRange]] = {}
+        made_whole: list[date] = []
+        for chain in chains:
+            try:
+                ranges[chain] = (
+                    runs.ranges_of_blocks(chain, *span)
+                    if span
+                    else runs.ranges_of_days(chain, days[0], days[-1])
+                )
+            except SourceError as error:
+                # What else was asked for is brought, and told of, all the same.
+                runs.fail(error)
+            else:
+                made_whole += runs.chain(chain, ranges[chain])
+        runs.network(made_whole)
     tell_outcomes(settings, runs, " ".join([*venues, *(chain.name for chain in chains)]))
     store = Lake(settings.home)
     if listings:
         print_status(coverage(store, listings, days))
-    for chain in chains:
-        print_status(chain_coverage(store, chain, ranges[chain]))
+    for chain, asked in ranges.items():
+        print_status(chain_coverage(store, chain, asked))
     if not runs.is_proven:
         sys.exit(1)
 

@@ -236,6 +236,16 @@ def test_the_readme_says_what_happens_on_a_chain(tmp_path: Path) -> None:
     assert "quarantined" in status.stdout
 
 
+def test_all_tells_of_what_could_not_be_begun_and_brings_the_rest(tmp_path: Path) -> None:
+    """The sandbox chain has no block before 23:00 of that day."""
+    done = run(tmp_path, "backfill", "all", "--from", "2024-12-30", "--to", "2024-12-30")
+
+    assert done.returncode == 1
+    said = " ".join(done.stderr.split())
+    assert "HistoryPrunedError: http://sandbox: has no block of ethereum before 21516000" in said
+    assert query(tmp_path, "select count(*) > 1000 from markets.trades") == [(True,)]
+
+
 @pytest.mark.timeout(1100)
 def test_kills_amid_twenty_ranges_end_in_the_digests_of_an_undisturbed_backfill(
     tmp_path: Path,

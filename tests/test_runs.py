@@ -98,7 +98,7 @@ def test_a_range_tells_its_failures_and_failed_checks(home: Path) -> None:
         "  BTC-USDT 2024-01-01: a hole",
     ]
     assert outcome.failed_checks == ["fine breaks"]
-    assert outcome.warnings == ["fine warns"]
+    assert outcome.warnings == ["check warns: fine warns"]
     assert outcome.checks_passed == 1
     assert events
 
