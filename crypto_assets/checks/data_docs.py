@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from markupsafe import Markup
 
 from crypto_assets.checks.suite import SHOWN_ROWS, SuiteResult
@@ -54,8 +55,18 @@ def keep_validation(home: Path, result: SuiteResult) -> Path:
 
 def build_data_docs(home: Path) -> Path:
     """Render pages that are missing or out of date, then the index; returns the index."""
+    lock = home / "locks" / "data_docs.lock"
+    with storage_errors(lock):
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        held = FileLock(lock).acquire()
+    with held:
+        return _build(home)
+
+
+def _build(home: Path) -> Path:
     suites = []
-    for folder in sorted(path for path in _evaluations(home).glob("*") if path.is_dir()):
+    # A run that was killed may have left a folder without a file.
+    for folder in sorted({path.parent for path in _evaluations(home).glob("*/*.json")}):
         kept = sorted(folder.glob("*.json"), key=lambda path: path.stat().st_mtime, reverse=True)
         for path in kept[_KEPT_PAGES:]:
             _page(home, path).unlink(missing_ok=True)

@@ -136,6 +136,18 @@ def test_a_failure_outweighs_a_warning(
     assert index.count('<span class="badge warned">') == 1
 
 
+def test_a_suite_whose_first_result_was_never_written_has_no_page(
+    tmp_path: Path, failed: SuiteResult
+) -> None:
+    keep_validation(tmp_path, failed)
+    (tmp_path / "gx" / "evaluations" / "killed_before_its_result").mkdir()
+
+    index = build_data_docs(tmp_path).read_text()
+
+    assert "candles_equal_klines" in index
+    assert "killed_before_its_result" not in index
+
+
 def test_the_newest_pages_are_kept(
     tmp_path: Path, failed: SuiteResult, monkeypatch: pytest.MonkeyPatch
 ) -> None:
