@@ -124,6 +124,8 @@ def backfill(
                     else runs.ranges_of_days(chain, days[0], days[-1])
                 )
             except SourceError as error:
+                if target != "all":
+                    raise
                 # What else was asked for is brought, and told of, all the same.
                 runs.fail(error)
             else:
