@@ -6,6 +6,7 @@ that is found to be off the chain is fetched again, and all that was made of it 
 
 import hashlib
 import json
+from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime, timedelta
@@ -245,22 +246,21 @@ def _new_ranges(chain: Chain, job: "dg.UnresolvedAssetJobDefinition") -> dg.Sens
             for blocks in chain.ranges(max(newest.last + 1, chain.first_block), finalized)
             if blocks.last <= finalized
         ][:_REQUESTS_PER_TICK]
-        # What this sensor added and no run has brought yet.
+        # From the oldest range on that this sensor added and no run has brought yet.
         since = context.cursor or (new[0].key if new else None)
         waiting = [
             blocks
-            for blocks in reversed(listed)
-            if since is not None
-            and blocks.key >= since
-            and find_range(ranges.lake, ChainRange(chain.name, blocks)) is None
+            for blocks in listed[bisect_left(listed, since, key=str) if since else len(listed) :]
+            if find_range(ranges.lake, ChainRange(chain.name, blocks)) is None
         ]
-        requests = _requests(context.instance, chain, [*reversed(waiting), *new])
+        requests = _requests(context.instance, chain, [*waiting, *new])
+        oldest = next(iter([*waiting, *new]), None)
         return dg.SensorResult(
             run_requests=requests,
             dynamic_partitions_requests=[grid.build_add_request([b.key for b in new])]
             if new
             else [],
-            cursor=since,
+            cursor=oldest.key if oldest else since and newest.beside(1).key,
             skip_reason=None
             if requests
             else f"finalized is block {finalized}; the range after {newest} is not yet",
