@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
-import sysconfig
+import tempfile
+from contextlib import suppress
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
-CLI = str(Path(sysconfig.get_path("scripts"), "crypto-assets"))
+from processes import PROCESSES, become_command
+
+_SECONDS = 600
 CATALOG = "binance:\n  - {market: BTC-USDT, symbol: BTCUSDT, since: 2024-12-30}\n"
 
 
@@ -32,13 +37,39 @@ def environment(home: Path, **variables: str) -> dict[str, str]:
     }
 
 
+def start(
+    home: Path,
+    *arguments: str,
+    out: Path = Path(os.devnull),
+    err: Path = Path(os.devnull),
+    **variables: str,
+) -> ForkServerProcess:
+    """One `crypto-assets` command that goes on by itself; see `kill`."""
+    process = PROCESSES.Process(
+        target=become_command, args=(arguments, environment(home, **variables), out, err)
+    )
+    process.start()
+    return process
+
+
+def kill(process: ForkServerProcess) -> None:
+    """End a command with -9, and all that it has started."""
+    assert process.pid is not None
+    with suppress(ProcessLookupError):  # it may have no session of its own yet
+        os.killpg(process.pid, signal.SIGKILL)
+    process.kill()
+    process.join()
+
+
 def run(home: Path, *arguments: str, **variables: str) -> subprocess.CompletedProcess[str]:
     """One `crypto-assets` command, waited for."""
-    return subprocess.run(
-        [CLI, *arguments],
-        env=environment(home, **variables),
-        capture_output=True,
-        text=True,
-        timeout=600,
-        check=False,
-    )
+    with tempfile.TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        process = start(home, *arguments, out=out, err=err, **variables)
+        process.join(_SECONDS)
+        if process.exitcode is None:
+            kill(process)
+            raise TimeoutError(f"{arguments}: {err.read_text()}")
+        return subprocess.CompletedProcess(
+            arguments, process.exitcode, out.read_text(), err.read_text()
+        )

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import random
-import signal
-import subprocess
 import time
 from pathlib import Path
 
 import duckdb
 import pytest
-from command import CLI, environment, run
+from command import kill, run, start
 
 RANGE = ("backfill", "binance", "--from", "2024-12-30", "--to", "2025-01-08")
 KILLS = 20
@@ -52,19 +49,13 @@ def test_twenty_kills_end_in_the_digests_of_an_undisturbed_backfill(tmp_path: Pa
     moments = random.Random(20250101)
     survived = 0
     for _ in range(KILLS):
-        process = subprocess.Popen(
-            [CLI, *RANGE],
-            env=environment(killed),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            assert process.wait(moments.uniform(0.2, duration)) == 0
+        process = start(killed, *RANGE)
+        process.join(moments.uniform(0.2, duration))
+        if process.exitcode is None:
+            kill(process)
+        else:
+            assert process.exitcode == 0
             survived += 1
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
     assert survived <= KILLS // 2, "too few kills hit a running backfill"
     last = run(killed, *RANGE)
     assert last.returncode == 0, last.stderr

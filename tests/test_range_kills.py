@@ -11,7 +11,7 @@ import duckdb
 import pyarrow as pa
 import pytest
 from lake.chain import CHAIN, DATASETS, PART, child_commit_alone, commit, rows_of, run
-from lake.days import JOIN_SECONDS, PROCESSES
+from processes import JOIN_SECONDS, PROCESSES
 
 from crypto_assets.lake import Lake, find_range, mark_stale, verify_ranges
 from crypto_assets.warehouse import attach_raw_views

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-import multiprocessing
 import os
 import signal
 import sys
@@ -28,11 +27,6 @@ SIBLINGS = {TRADES.name: frozenset({KLINES.name}), KLINES.name: frozenset({TRADE
 DAY = date(2024, 3, 1)
 PART = MarketDay(TRADES.name, "BTC-USDT", DAY)
 SOURCE = SourceFile(url="https://example.org/day.zip", etag=None, sha256="0" * 64, bytes=1)
-
-# Each child is forked from one process that has imported everything, in a few milliseconds.
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["pytest", "crypto_assets.lake", "crypto_assets.sources.binance"])
-JOIN_SECONDS = 60
 
 
 def trades(part: MarketDay = PART, *, first_id: int = 1, rows: int = 10) -> pa.RecordBatch:

@@ -18,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import JOIN_SECONDS, PROCESSES
 
 from crypto_assets.catalog import MarketDay
 from crypto_assets.errors import (
@@ -37,9 +38,7 @@ from crypto_assets.lake.digest import digest_table
 from crypto_assets.lake.proof import is_seal_intact
 from lake.days import (
     DAY,
-    JOIN_SECONDS,
     PART,
-    PROCESSES,
     REFUSED,
     SKIPPED,
     SOURCE,

@@ -14,6 +14,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from processes import JOIN_SECONDS, PROCESSES
 
 from crypto_assets.catalog import KINDS, ChainRange, Kind
 from crypto_assets.errors import (
@@ -56,7 +57,7 @@ from lake.chain import (
     rows_of,
     run,
 )
-from lake.days import JOIN_SECONDS, PROCESSES, files, inflight
+from lake.days import files, inflight
 
 BEFORE, AFTER = PART.beside(-1), PART.beside(1)
 Items = list[dict[str, Any]]

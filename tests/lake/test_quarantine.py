@@ -13,6 +13,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
+from processes import JOIN_SECONDS, PROCESSES
 
 from crypto_assets.errors import (
     ChecksumMismatchError,
@@ -24,7 +25,7 @@ from crypto_assets.lake import Lake, find_proof, quarantine
 from crypto_assets.lake.quarantine import EVIDENCE_FILE, quarantined
 from lake import chain
 from lake.chain import PART as RANGE
-from lake.days import JOIN_SECONDS, PART, PROCESSES, changed, commit, files, inflight, trades
+from lake.days import PART, changed, commit, files, inflight, trades
 
 ERROR = ChecksumMismatchError("the bytes differ", url="https://example.org/day.zip", tries=2)
 
