@@ -115,7 +115,11 @@ class WrongChainError(PermanentSourceError):
 
 
 class HistoryPrunedError(PermanentSourceError):
-    """The node has thrown away, or never had, blocks as old as this one."""
+    """The node has thrown away, or never had, blocks or the state of blocks as old as this one."""
+
+
+class CallRevertedError(PermanentSourceError):
+    """The contract that was called has no answer: every node says so, each time."""
 
 
 class FinalityUnknownError(PermanentSourceError):
@@ -132,6 +136,10 @@ class AskedTooMuchError(PermanentSourceError):
 
 class SourceMissingError(PermanentSourceError):
     """The source does not have a partition that must exist."""
+
+
+class LogsMissingError(PermanentSourceError):
+    """The logs of a range, which decide what contracts are asked, are not committed (any more)."""
 
 
 class NotFinalError(PermanentSourceError):
@@ -291,4 +299,8 @@ class WrongBlockError(IntegrityError):
 
 
 class EndpointsDisagreeError(IntegrityError):
-    """Two nodes of one chain do not say the same of a block."""
+    """Two nodes of one chain do not say the same of a block, or of what a contract answers."""
+
+
+class UnansweredCallError(IntegrityError):
+    """A call that the logs of a range ask for has no answer, or more than one."""

@@ -94,6 +94,7 @@ class Collector:
 
     def hourly_prices(self, dataset: Dataset, proof: Proof) -> list[Decimal | None]:
         """Last price in each of the day's 24 hours, None for an hour without a row."""
+        assert dataset.time_column is not None  # noqa: S101 - a market's rows all have a time
         columns = [dataset.time_column, dataset.price_column]
         table = pq.read_table(
             self.lake.file(self.part_of(proof)), columns=columns, partitioning=None

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
+from crypto_assets.assets.collect_calls import CollectedCalls, collect_calls
 from crypto_assets.catalog import BlockRange, Chain, ChainRange, Chains, Kind
 from crypto_assets.errors import (
     CryptoAssetsError,
@@ -94,6 +95,19 @@ class RangeCollector:
                     yield future.result()
             finally:
                 pool.shutdown(wait=True, cancel_futures=True)
+
+    def collect_calls(
+        self, chain: Chain, ranges: Sequence[BlockRange], *, refetch: bool = False
+    ) -> Iterator[CollectedCalls]:
+        """Ask contracts about the logs of committed ranges; see `collect_calls`."""
+        return collect_calls(
+            self.lake,
+            chain,
+            self.source(chain),
+            ranges,
+            workers=self._workers,
+            refetch=refetch,
+        )
 
     def finalized_ranges(
         self, chain: Chain, first: int, last: int | None = None

@@ -11,9 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, Self, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, TypeAdapter, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    TypeAdapter,
+    model_validator,
+)
 
 from crypto_assets.catalog.files import find_file, read_file
+from crypto_assets.catalog.protocols import (
+    Deployment,
+    TrustedToken,
+    check_deployments,
+    check_tokens,
+    with_kinds,
+)
 from crypto_assets.errors import CatalogError
 
 _DIGITS = 9
@@ -22,16 +37,19 @@ _KEY = re.compile(r"([0-9]+)-([0-9]+)")
 Kind = Literal["blocks", "transactions", "logs"]
 # The datasets of every chain; the first is the commit record of the three.
 KINDS: tuple[Kind, ...] = get_args(Kind)
+# What contracts answer about the logs of a range: a dataset that is committed by itself, after it.
+CALLS: Literal["calls"] = "calls"
+AnyKind = Kind | Literal["calls"]
 
 # What may stand in a folder name, a dataset's name and a variable's.
 _Name = Annotated[str, StringConstraints(pattern=r"^[a-z][a-z0-9_]*$")]
 # Jobs, targets of the command line, and dbt's sources over all chains.
-_TAKEN = {"all", "chain", "marts", "network"}
+_TAKEN = {"all", "chain", "chains", "marts", "network", "venues"}
 _Address = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{40}$", to_lower=True)]
 _Topic = Annotated[str, StringConstraints(pattern=r"^0x[0-9a-fA-F]{64}$", to_lower=True)]
 
 
-def dataset_name(chain: str, kind: Kind) -> str:
+def dataset_name(chain: str, kind: AnyKind) -> str:
     """Name of a chain's dataset: `ethereum_blocks`."""
     return f"{chain}_{kind}"
 
@@ -99,6 +117,9 @@ class _Entry(_Model):
     slot_seconds: int | None = Field(None, gt=0)
     mode: Literal["full", "light"] = "full"
     logs_of: LogFilter = LogFilter()
+    protocols: Annotated[dict[str, Deployment], BeforeValidator(with_kinds)] = {}
+    # YAML has lists only.
+    tokens: Annotated[tuple[TrustedToken, ...], Field(strict=False)] = ()
 
     @model_validator(mode="after")
     def _asks_for_logs_if_light(self) -> Self:
@@ -106,13 +127,25 @@ class _Entry(_Model):
             raise ValueError("mode light needs logs_of, and mode full takes all logs without it")
         return self
 
+    @model_validator(mode="after")
+    def _lists_each_contract_once(self) -> Self:
+        check_deployments(self.protocols)
+        check_tokens(self.tokens)
+        return self
+
 
 class Chain(_Entry):
-    """One chain. `first_block` is the first that is collected; `slot_seconds` None if no slots."""
+    """One chain. `first_block` is the first that is collected; `slot_seconds` None if no slots.
+
+    `protocols` are the deployments whose events are decoded, by name (`uniswap_v3`).
+    """
 
     name: str
 
-    def dataset(self, kind: Kind) -> str:
+    def __hash__(self) -> int:
+        return hash(self.name)
+
+    def dataset(self, kind: AnyKind) -> str:
         """Name of one of its datasets, such as `ethereum_logs`."""
         return dataset_name(self.name, kind)
 

@@ -13,7 +13,7 @@ from typing import Literal
 
 import pyarrow as pa
 
-from crypto_assets.catalog.chains import BlockRange, Kind, dataset_name
+from crypto_assets.catalog.chains import AnyKind, BlockRange, dataset_name
 
 IdRule = Literal["contiguous", "expected"]
 
@@ -24,10 +24,10 @@ class Dataset:
 
     `venue` is the venue or the chain. `key` orders the rows of a file and is unique in it. Of a
     market's dataset `time_column` must lie inside the day; a chain's has a `position_column`, the
-    block number, which must lie inside the range. `price_column` draws the day for a person.
-    `id_column` with `id_rule` "contiguous" names ids that the venue numbers without holes, over
-    midnight too; with "expected" it seems to, but promises nothing, so that holes are counted in
-    the proof and not refused.
+    block number, which must lie inside the range; what contracts answer has neither.
+    `price_column` draws the day for a person. `id_column` with `id_rule` "contiguous" names ids
+    that the venue numbers without holes, over midnight too; with "expected" it seems to, but
+    promises nothing, so that holes are counted in the proof and not refused.
     """
 
     name: str
@@ -35,7 +35,7 @@ class Dataset:
     description: str
     schema: pa.Schema
     key: tuple[str, ...]
-    time_column: str
+    time_column: str | None
     price_column: str | None = None
     id_column: str | None = None
     id_rule: IdRule | None = None
@@ -128,7 +128,7 @@ class ChainRange:
         """Its place in its family; the range after has the next number."""
         return self.blocks.first // self.blocks.size
 
-    def of(self, kind: Kind) -> RangePart:
+    def of(self, kind: AnyKind) -> RangePart:
         """The share of one dataset."""
         return RangePart(dataset_name(self.chain, kind), self.blocks)
 
@@ -162,7 +162,23 @@ class RangePart:
         """Where its file lies: `<dataset>/range=018426000-018426999`."""
         return PurePosixPath(self.dataset, f"range={self.partition}")
 
+    @property
+    def names(self) -> dict[str, str]:
+        """What it is called, for a record of it."""
+        return {"dataset": self.dataset, "partition": self.partition}
 
-# What lies in one file, and what is fetched, refused or committed as one.
+    @property
+    def family(self) -> str:
+        """What it is one partition of: its dataset."""
+        return self.dataset
+
+    @property
+    def number(self) -> int:
+        """Its place in its family; the range after has the next number."""
+        return self.blocks.first // self.blocks.size
+
+
+# What lies in one file, and what is fetched, refused or committed as one. Of a chain that is a
+# range; only the part of its calls is a unit by itself.
 Part = MarketDay | RangePart
-Unit = MarketDay | ChainRange
+Unit = MarketDay | ChainRange | RangePart

@@ -16,6 +16,18 @@ NAMES = ("markets.yaml", "chains.yaml")
 _Content = TypeVar("_Content")
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML as it is meant: of two entries of one name the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        names = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if doubles := [name for at, name in enumerate(names) if name in names[:at]]:
+            raise yaml.constructor.ConstructorError(
+                None, None, f"{doubles[0]!r} is there twice", node.start_mark
+            )
+        return super().construct_mapping(node, deep)
+
+
 def find_file(name: str, folder: Path | None) -> Path:
     """Path of a catalogue file: in `folder`, or the packaged one where that folder lacks it.
 
@@ -32,7 +44,7 @@ def read_file(path: Path, adapter: TypeAdapter[_Content], example: str) -> _Cont
     Raises CatalogError naming the file and every entry that is wrong; `example` is a right one.
     """
     try:
-        raw: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw: Any = yaml.load(path.read_text(encoding="utf-8"), _Loader)  # noqa: S506 - a SafeLoader
     except OSError as error:
         raise CatalogError(
             f"cannot read the catalogue {path}: {error.strerror}; "

@@ -5,6 +5,11 @@ range is three files that count as one. Nothing here knows a venue, a node, Dags
 """
 
 from crypto_assets.lake.commit import PartitionWriter
+from crypto_assets.lake.commit_calls import (
+    commit_calls,
+    committed_logs,
+    find_calls,
+)
 from crypto_assets.lake.commit_range import RangeWriter
 from crypto_assets.lake.layout import Lake
 from crypto_assets.lake.proof import Gap, Proof, SourceFile, Status, find_proof, read_proof
@@ -13,6 +18,7 @@ from crypto_assets.lake.ranges import (
     StaleRange,
     find_range,
     find_stale,
+    is_part_intact,
     is_range_intact,
     mark_stale,
     ranges_between,
@@ -33,9 +39,13 @@ __all__ = [
     "SourceFile",
     "StaleRange",
     "Status",
+    "commit_calls",
+    "committed_logs",
+    "find_calls",
     "find_proof",
     "find_range",
     "find_stale",
+    "is_part_intact",
     "is_range_intact",
     "mark_stale",
     "quarantine",

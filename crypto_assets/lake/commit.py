@@ -34,6 +34,7 @@ class PartitionWriter:
         self._lake = lake
         self._dataset = dataset
         self._part = part
+        assert dataset.time_column is not None  # noqa: S101 - a market's rows all have a time
         self._file = RowFile(
             dataset,
             part,

@@ -2,7 +2,8 @@
 
 The file of blocks is the commit record: it is taken away before the others are replaced and put
 back last, so that wherever a commit is cut off, the range is there as it was, or not at all, or as
-it is now. Views show transactions and logs of no range without it.
+it is now. Views show transactions and logs of no range without it. Calls that follow from other
+logs than are committed now go with those.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from crypto_assets.catalog import KINDS, ChainRange, Dataset, Kind
 from crypto_assets.errors import MissingIdError, NeighbourMismatchError
+from crypto_assets.lake.commit_calls import drop_calls
 from crypto_assets.lake.durable import remove, replace, storage_errors
 from crypto_assets.lake.layout import Lake
 from crypto_assets.lake.proof import Proof, SourceFile
@@ -124,6 +126,7 @@ class RangeWriter:
                 for kind, file in self._files.items()
             }
             remove(self._lake.file(self._part.of("blocks")))
+            drop_calls(self._lake, self._part, group["logs"])
             for kind in reversed(KINDS):
                 replace(self._files[kind].path, self._lake.file(self._part.of(kind)))
             remove(self._lake.stale(self._part))
@@ -161,7 +164,11 @@ class RangeWriter:
 
 def _row_file(lake: Lake, dataset: Dataset, part: ChainRange, kind: Kind) -> RowFile:
     blocks = part.blocks
-    if dataset.name != part.of(kind).dataset or dataset.position_column is None:
+    if (
+        dataset.name != part.of(kind).dataset
+        or dataset.position_column is None
+        or dataset.time_column is None
+    ):
         raise ValueError(f"{dataset.name} is no dataset of {kind} of {part.chain}")
     return RowFile(
         dataset,

@@ -3,7 +3,8 @@
     <home>/lake/raw/<dataset>/market=BTC-USDT/date=2024-01-01/<dataset>.parquet   committed
     <home>/lake/raw/<dataset>/range=018426000-018426999/<dataset>.parquet
     <home>/inflight/<dataset>/market=BTC-USDT/date=2024-01-01/                    being fetched
-    <home>/inflight/<chain>/range=018426000-018426999/
+    <home>/inflight/<chain>/range=018426000-018426999/                            its three datasets
+    <home>/inflight/<chain>_calls/range=018426000-018426999/                      its calls
     <home>/quarantine/…/<reason>-<hash>/                                          refused
     <home>/stale/<chain>/range=018426000-018426999.json                           see `ranges`
     <home>/locks/                                                                 see below
@@ -28,10 +29,11 @@ from pathlib import Path
 from filelock import FileLock
 
 from crypto_assets.catalog import (
+    CALLS,
     KINDS,
+    AnyKind,
     BlockRange,
     ChainRange,
-    Kind,
     MarketDay,
     Part,
     RangePart,
@@ -106,13 +108,13 @@ class Lake:
         return sorted(
             {
                 folder.name.removesuffix(dataset_name("", kind))
-                for kind in KINDS
+                for kind in (*KINDS, CALLS)
                 for folder in self.raw.glob(dataset_name("*", kind))
                 if next(_range_folders(folder), None) is not None
             }
         )
 
-    def ranges(self, chain: str, kind: Kind = "blocks") -> list[ChainRange]:
+    def ranges(self, chain: str, kind: AnyKind = "blocks") -> list[ChainRange]:
         """Every range of a chain with a file of a dataset, of blocks the commit record, in order.
 
         By names alone, a quarter of a second for 25,000 ranges; see `find_range`.
@@ -167,7 +169,7 @@ class Lake:
 
     def range_strays(self, chain: str) -> Iterator[tuple[RangePart, Path]]:
         """Every file in a folder of a chain's ranges that is not its committed one, in order."""
-        for kind in KINDS:
+        for kind in (*KINDS, CALLS):
             for part, path in self._strays(f"{dataset_name(chain, kind)}/range=*/*"):
                 if isinstance(part, RangePart):
                     yield part, path

@@ -72,6 +72,9 @@ class Proof(_Model):
     and last block of the range, `first_hash` and `last_hash` the hashes of these two, `parent_hash`
     is that of the block before them, and `neighbours` are the ranges with whose hashes they link.
     `asked` says as JSON what the source was asked for; what was asked otherwise is other data.
+
+    The calls of a range are one file, committed after the three; its `group` names the logs alone,
+    from which the calls follow, and there are no hashes and no neighbours.
     """
 
     dataset: str

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from crypto_assets.catalog import KINDS, BlockRange, ChainRange, Kind
+from crypto_assets.catalog import KINDS, BlockRange, ChainRange, Kind, RangePart
 from crypto_assets.lake.durable import storage_errors, write_text
 from crypto_assets.lake.layout import Lake
 from crypto_assets.lake.proof import (
@@ -56,8 +56,13 @@ def find_range(lake: Lake, part: ChainRange) -> dict[Kind, Proof] | None:
 
 def is_range_intact(lake: Lake, part: ChainRange) -> bool:
     """Whether not one byte of a range's files changed since they were committed."""
+    return all(is_part_intact(lake, part.of(kind)) for kind in KINDS)
+
+
+def is_part_intact(lake: Lake, part: RangePart) -> bool:
+    """Whether not one byte of one of its files changed since it was committed."""
     try:
-        return all(is_seal_intact(lake.file(part.of(kind))) for kind in KINDS)
+        return is_seal_intact(lake.file(part))
     except (OSError, UnreadableProofError):
         return False
 

@@ -240,9 +240,8 @@ class RowFile:
         """
         steps = np.zeros(batch.num_rows, np.int64)
         for column in reversed(self._key):
-            values = _integers(batch[column])
-            before = values if self._last_row is None else _integers(self._last_row[column])
-            differences = np.diff(values, prepend=before[:1])
+            before = (batch if self._last_row is None else self._last_row)[column].slice(0, 1)
+            differences = np.diff(_places(pa.concat_arrays([before, batch[column]])))
             steps = np.where(differences == 0, steps, differences)
         if self._last_row is None:
             steps[0] = 1
@@ -264,6 +263,8 @@ class RowFile:
         raise ConflictingDuplicateError(f"{where} is there twice, with other content", **evidence)
 
     def _note_times(self, batch: pa.RecordBatch) -> None:
+        if self._dataset.time_column is None:
+            return
         times = _integers(batch[self._dataset.time_column])
         first, last = int(times.min()), int(times.max())
         self._first_at = first if self._first_at is None else min(first, self._first_at)
@@ -321,6 +322,18 @@ def _encoding(schema: pa.Schema) -> dict[str, Any]:
 
 def _instant(microseconds: int | None) -> datetime | None:
     return None if microseconds is None else _EPOCH + timedelta(microseconds=microseconds)
+
+
+def _places(column: pa.Array) -> npt.NDArray[np.int64]:
+    """Integers in the order of a key's values: those themselves, or how many lesser ones there are.
+
+    Of bytes and text the order is that of the bytes.
+    """
+    if pa.types.is_fixed_size_binary(column.type):
+        column = column.cast(pa.binary())
+    if pa.types.is_binary(column.type) or pa.types.is_string(column.type):
+        return np.asarray(pc.rank(column, tiebreaker="dense"), dtype=np.int64)
+    return _integers(column)
 
 
 def _integers(column: pa.Array) -> npt.NDArray[np.int64]:

@@ -2,7 +2,7 @@
 
 Finds in each file what `verify` finds in one, and beyond it: files of a range that are not of one
 commit or lack one of them, ranges whose hashes do not join, a range that its neighbours remember
-but that is gone, and one that is marked stale.
+but that is gone, one that is marked stale, and calls whose logs are gone or are others now.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from crypto_assets.catalog import KINDS, BlockRange, ChainRange, Kind
+from crypto_assets.catalog import CALLS, KINDS, BlockRange, ChainRange, Kind
 from crypto_assets.lake.layout import Lake
 from crypto_assets.lake.proof import Proof
 from crypto_assets.lake.ranges import find_range, find_stale
@@ -57,7 +57,7 @@ def verify_ranges(
 
 def every_part(lake: Lake, chain: str) -> list[ChainRange]:
     """Every range of a chain that has a file, whether or not it is there as a whole, in order."""
-    return sorted({part for kind in KINDS for part in lake.ranges(chain, kind)})
+    return sorted({part for kind in (*KINDS, CALLS) for part in lake.ranges(chain, kind)})
 
 
 def _verify_range(lake: Lake, part: ChainRange) -> tuple[Proof | None, list[Finding]]:
@@ -75,6 +75,10 @@ def _prove_again(lake: Lake, part: ChainRange) -> tuple[Proof | None, list[Findi
     files = {kind: lake.file(part.of(kind)) for kind in KINDS}
     if not files["blocks"].exists() and lake.inflight(part).exists():
         return None, []
+    calls = part.of(CALLS)
+    if not any(path.exists() for path in files.values()):
+        told = f"{lake.file(calls)} is there, but {part}, whose logs it follows from, is not"
+        return None, [Finding(calls, "orphaned", told)]
     proofs: dict[Kind, Proof] = {}
     findings: list[Finding] = []
     for kind, path in files.items():
@@ -97,7 +101,21 @@ def _prove_again(lake: Lake, part: ChainRange) -> tuple[Proof | None, list[Findi
         findings.append(Finding(part.of("blocks"), "altered", told))
     if (stale := find_stale(lake, part)) is not None:
         findings.append(Finding(part, "stale", f"{part}: {stale.message}"))
-    return (None if findings else blocks), findings
+    sound = None if findings else blocks
+    return sound, findings + _of_calls(lake, part, proofs["logs"])
+
+
+def _of_calls(lake: Lake, part: ChainRange, logs: Proof) -> list[Finding]:
+    """What is wrong with a range's calls, if it has some; the range is there without them too."""
+    calls = part.of(CALLS)
+    path = lake.file(calls)
+    if not path.exists():
+        return []
+    proof, findings = verify_file(calls, path)
+    if proof is not None and proof.group != {"logs": logs.content_digest}:
+        told = f"{path} follows from other logs than those of {part}; collect its calls again"
+        findings.append(Finding(calls, "outdated", told))
+    return findings
 
 
 def _ends(path: Path) -> tuple[str, ...]:

@@ -30,12 +30,13 @@ from crypto_assets.errors import (
     SourceError,
     UnexpectedReplyError,
 )
+from crypto_assets.sources.evm_answers import Interview
+from crypto_assets.sources.evm_endpoints import Endpoints
 from crypto_assets.sources.evm_node import BlockFacts, BlockId, Node
 from crypto_assets.sources.evm_pages import Delivery, find, keep
 from crypto_assets.sources.evm_parts import PARENT_LINKS, Part, checks_of, read_part
 from crypto_assets.sources.evm_proof import PROOFS, Tally
 from crypto_assets.sources.evm_rows import Rows, datasets
-from crypto_assets.sources.evm_rpc import Endpoints
 from crypto_assets.sources.venue import Document
 
 __all__ = ["PROOFS", "BlockFacts", "BlockId", "Evm", "RangeExtract"]
@@ -183,6 +184,10 @@ class Evm:
         Raises SourceError or IntegrityError, naming the node, if one of them does not deliver.
         """
         return {node.name: _facts(node, numbers) for node in self._nodes.all}
+
+    def interview(self, blocks: BlockRange) -> Interview:
+        """To ask contracts about what happened in a range; nothing is asked yet."""
+        return Interview(self.chain, self._nodes, blocks)
 
     def fetch(self, blocks: BlockRange, workdir: Path) -> RangeExtract:
         """Deliver one range. Nothing is asked before its rows are.

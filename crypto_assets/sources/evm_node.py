@@ -23,7 +23,7 @@ from crypto_assets.errors import (
 )
 from crypto_assets.sources.evm_pages import Page
 from crypto_assets.sources.evm_parts import as_number, read_blocks, read_headers
-from crypto_assets.sources.evm_rpc import NULL, Call, Endpoint
+from crypto_assets.sources.evm_rpc import NULL, Call, Endpoint, Refused
 from crypto_assets.sources.evm_types import (
     read_block,
     read_hashed_block,
@@ -32,6 +32,11 @@ from crypto_assets.sources.evm_types import (
 )
 
 _log = logging.getLogger(__name__)
+
+# What a contract can see of who calls it and at what cost, which each node fills in its own way if
+# it is not given: then one that looks at it may answer each node differently. With a price of zero
+# the base fee is zero as well; gas, of which each node has a limit of its own, runs out alike.
+_CALLER = {"from": "0x" + "00" * 20, "gas": hex(10_000_000), "gasPrice": "0x0"}
 
 
 class BlockId(NamedTuple):
@@ -120,6 +125,12 @@ class Node(Endpoint):
 
         return Page(blocks, receipts=self._receipts(numbers, hashes))
 
+    def contract_calls(
+        self, calls: Sequence[tuple[bytes, bytes]], number: int
+    ) -> list[Raw | Refused]:
+        """What contracts answer as of a block, to calls as pairs of address and input."""
+        return self.outcomes([_eth_call(to, given, number) for to, given in calls])
+
     def facts(self, numbers: Sequence[int]) -> list[BlockFacts]:
         """Hash and number of logs of each block, whatever its proofs would say."""
         blocks = read_blocks(read_hashed_block, self._hashed(numbers), numbers, self._chain)
@@ -180,6 +191,12 @@ class Node(Endpoint):
 
 def _block(number: int, *, is_full: bool) -> Call:
     return Call("eth_getBlockByNumber", (hex(number), is_full), f"block {number}")
+
+
+def _eth_call(to: bytes, given: bytes, number: int) -> Call:
+    asked = {**_CALLER, "to": f"0x{to.hex()}", "data": f"0x{given.hex()}"}
+    what = f"answer of 0x{to.hex()} to 0x{given[:4].hex()} as of block {number}"
+    return Call("eth_call", (asked, hex(number)), what)
 
 
 def _block_receipts(number: int) -> Call:

@@ -16,6 +16,7 @@ from msgspec import Struct
 from crypto_assets.errors import (
     AskedTooMuchError,
     BlockMissingError,
+    CallRevertedError,
     FinalityUnknownError,
     HistoryPrunedError,
     MethodMissingError,
@@ -27,6 +28,20 @@ from crypto_assets.errors import (
 
 _SHOWN = 300
 _LIMIT_EXCEEDED = -32005
+
+# Before even that: a contract may put any words behind these. Texts of geth `core/vm/errors.go`,
+# reth, erigon, anvil, besu and nethermind ("VM execution error." with data "Reverted 0x…").
+_REVERTED = re.compile(
+    r"^.{0,40}execution reverted|^vm execution error|^(transaction )?reverted\b|^vm exception"
+    # What revm, in reth and anvil, calls each end.
+    r"|^evm error:? (opcodenotfound|invalid(fe)?(opcode|jump)|notactivated|stack(under|over)flow"
+    r"|\w*(outofgas|oog)\b|outof(offset|funds)|statechangeduringstaticcall|calltoodeep|precompile"
+    r"|callnotallowedinsidestatic|create|overflowpayment|nonceoverflow)"
+    r"|^(invalid (opcode|jump)|opcode 0x|bad (instruction|jump)|stack (underflow|overflow|limit)"
+    r"|(contract creation code storage )?out of gas|gas uint64 overflow|write protection"
+    r"|return data out of bounds|max (call depth|code size|initcode size)|insufficient balance for)"
+)
+_REVERT_CODE = 3
 
 # Before anything else: "limited to a maximum of 10 requests per second" is not a range of 10.
 _PER_TIME = re.compile(
@@ -57,7 +72,11 @@ _NOT_YET = re.compile(
     r"beyond (the )?(current )?head|header not found|unknown block|block not found"
     r"|after last accepted|could not find block|not (yet )?available yet|height is not available"
 )
-_PRUNED = re.compile(r"prun|archive|history (is )?(un|not )available|state .{0,20}not available")
+_PRUNED = re.compile(
+    r"prun|archive|history (is )?(un|not )available"
+    r"|state .{0,40}(not (available|found)|unavailable)|no (historical )?state (is )?available"
+    r"|missing trie node|state recreation"
+)
 _NO_METHOD = re.compile(
     r"method .{0,60}(not|n't)|not (supported|whitelisted|allowed|available|implemented)|unsupported"
 )
@@ -104,6 +123,8 @@ def suggested_span(text: str) -> int | None:
 def _kind(  # noqa: PLR0911 - one return per line of the table
     said: str, code: Any, is_batch: bool, is_span: bool
 ) -> tuple[type[SourceError], str]:
+    if _REVERTED.search(said) or (code == _REVERT_CODE and "revert" in said):
+        return CallRevertedError, "the contract has no answer"
     if code == 429 or _PER_TIME.search(said):
         return RateLimitedError, "lower the rate limit"
     if code == -39001 or "finalized" in said:

@@ -1,4 +1,4 @@
-"""JSON-RPC 2.0 over HTTP: batches matched by id, requests that shrink when refused, failover.
+"""JSON-RPC 2.0 over HTTP: batches matched by id, requests that shrink when refused.
 
 Knows the envelope (https://www.jsonrpc.org/specification); results are passed on as the JSON that
 came. An RPC URL is a secret but for its scheme and host: nothing else of it appears in a message.
@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Generic, NamedTuple, TypeVar
-from urllib.parse import SplitResult, unquote, urlsplit
+from typing import Any, NamedTuple, cast
 
 import httpx
 import msgspec
@@ -21,10 +20,10 @@ from msgspec import Raw, Struct
 from crypto_assets.errors import (
     AskedTooMuchError,
     BlockMissingError,
-    IntegrityError,
+    CallRevertedError,
+    HistoryPrunedError,
     MismatchedReplyError,
     RateLimitedError,
-    SettingsError,
     SourceError,
     TransientSourceError,
     UnexpectedReplyError,
@@ -32,18 +31,17 @@ from crypto_assets.errors import (
 )
 from crypto_assets.sources.bulk import bulk_transport
 from crypto_assets.sources.evm_refusals import RpcError, judge_refusal
+from crypto_assets.sources.evm_urls import secrets_in, split_url
 from crypto_assets.sources.http import HostPolicy, HttpClient, Reply
 
 NULL = b"null"
 _MAX_REPLY = 1 << 30
-# Shorter parts of a path ("v3", "rpc") are no keys, and hiding them would garble messages.
-_SHORTEST_KEY = 8
 _HEADERS = {"Content-Type": "application/json"}
-_CAN_WAIT = 2
+CAN_WAIT = 2
 
 _log = logging.getLogger(__name__)
-_T = TypeVar("_T")
-_E = TypeVar("_E", bound="Endpoint")
+# What a node says of one call, and not of itself.
+Refused = CallRevertedError | HistoryPrunedError
 
 
 class Call(NamedTuple):
@@ -84,7 +82,7 @@ class Endpoint:
         number: int = 1,
         has_others: bool = False,
     ) -> None:
-        parts = _split(url)
+        parts = split_url(url)
         host = f"{parts.hostname}:{parts.port}" if parts.port else f"{parts.hostname}"
         self.origin = f"{parts.scheme}://{host}"
         self.name = self.origin if number == 1 else f"{self.origin} ({number})"
@@ -104,7 +102,7 @@ class Endpoint:
                 patience=10.0 if has_others else HostPolicy.patience,
             ),
             limits_path=limits_folder / f"rpc-{host}.sqlite" if limits_folder else None,
-            secrets=_secrets(parts),
+            secrets=secrets_in(parts),
             transport=transport or bulk_transport(),
         )
 
@@ -124,6 +122,11 @@ class Endpoint:
         """A result for each call; BlockMissingError if one stays null, as what is asked must be."""
         self._check_chain()
         return self._answered(calls, may_be_null=False)
+
+    def outcomes(self, calls: Sequence[Call]) -> list[Raw | Refused]:
+        """For each call, which asks a contract, its result or why there is none."""
+        self._check_chain()
+        return self._outcomes(calls, may_be_null=False, may_be_refused=True)
 
     def logs(self, wanted: Mapping[str, Any], first: int, last: int) -> list[Raw]:
         """Results of eth_getLogs that together cover the blocks `first` to `last`, in order.
@@ -151,7 +154,18 @@ class Endpoint:
         return results
 
     def _answered(self, calls: Sequence[Call], *, may_be_null: bool, blocks: int = 1) -> list[Raw]:
-        results: dict[int, Raw] = {}
+        outcomes = self._outcomes(calls, may_be_null=may_be_null, blocks=blocks)
+        return cast("list[Raw]", outcomes)
+
+    def _outcomes(
+        self,
+        calls: Sequence[Call],
+        *,
+        may_be_null: bool,
+        may_be_refused: bool = False,
+        blocks: int = 1,
+    ) -> list[Raw | Refused]:
+        results: dict[int, Raw | Refused] = {}
         while unanswered := [at for at in range(len(calls)) if at not in results]:
             asked = {at: calls[at] for at in unanswered[: self._batch_size]}
             requests = [
@@ -159,7 +173,12 @@ class Endpoint:
                 for at, call in asked.items()
             ]
             read = partial(
-                self._read, calls=asked, results=results, may_be_null=may_be_null, blocks=blocks
+                self._read,
+                calls=asked,
+                results=results,
+                may_be_null=may_be_null,
+                may_be_refused=may_be_refused,
+                blocks=blocks,
             )
             try:
                 self._http.post_bytes(
@@ -209,39 +228,36 @@ class Endpoint:
         reply: Reply,
         *,
         calls: Mapping[int, Call],
-        results: dict[int, Raw],
+        results: dict[int, Raw | Refused],
         may_be_null: bool,
+        may_be_refused: bool,
         blocks: int,
-    ) -> None:
+    ) -> bool:
         """Put what a reply answers into `results`; raise what it refuses, if nothing was answered.
 
-        A refusal that time heals is not raised as long as other calls were answered: whoever asks
-        for the rest makes progress.
+        Returns whether every call was answered, be it under the status of an error. A refusal that
+        time heals is not raised as long as other calls were answered: whoever asks for the rest
+        makes progress.
         """
         answers = self._answers(reply, calls)
         if answers is None:
-            return
+            return False
         refusals: list[SourceError] = []
         met: set[int] = set()
         before = len(results)
         for answer in answers:
             call = calls.get(answer.id) if isinstance(answer.id, int) else None
-            if answer.error is not None:
-                what = f"{self.name}: {call.what if call else 'a batch'}"
-                refusals.append(self._judged(answer.error, what, len(calls), blocks))
-            elif call is None or answer.id in met:
+            if answer.error is None and (call is None or answer.id in met):
                 problem = "twice" if answer.id in met else "though it was not asked"
                 raise MismatchedReplyError(f"{self.name}: answers id {answer.id!r} {problem}")
-            elif not memoryview(answer.result):
-                raise MismatchedReplyError(f"{self.name}: {call.what}: neither result nor error")
-            elif not may_be_null and memoryview(answer.result) == NULL:
-                refusals.append(
-                    BlockMissingError(
-                        f"{self.name}: has no {call.what}; it is not that far yet, or has pruned it"
-                    )
-                )
+            what = call.what if call else "a batch"
+            outcome = self._outcome(answer, what, len(calls), blocks, may_be_null=may_be_null)
+            if not isinstance(outcome, SourceError) or (
+                may_be_refused and call is not None and isinstance(outcome, Refused)
+            ):
+                results[answer.id] = outcome
             else:
-                results[answer.id] = answer.result
+                refusals.append(outcome)
             if call is not None:
                 met.add(answer.id)
         if not refusals and len(met) < len(calls):
@@ -249,11 +265,12 @@ class Endpoint:
             raise MismatchedReplyError(
                 f"{self.name}: left out {len(missing)} of {len(calls)} replies: {missing[0]} …"
             )
-        refusals.sort(key=_urgency)
-        if refusals and (_urgency(refusals[0]) < _CAN_WAIT or len(results) == before):
+        refusals.sort(key=urgency)
+        if refusals and (urgency(refusals[0]) < CAN_WAIT or len(results) == before):
             raise refusals[0]
         if any(not isinstance(refusal, BlockMissingError) for refusal in refusals):
             self._shrink(len(calls))
+        return not refusals
 
     def _answers(self, reply: Reply, calls: Mapping[int, Call]) -> list[_Answer] | None:
         """The answers in a reply; None if a refusal by status has a body that is not JSON-RPC."""
@@ -275,6 +292,20 @@ class Endpoint:
                 )
         return answers
 
+    def _outcome(
+        self, answer: _Answer, what: str, calls: int, blocks: int, *, may_be_null: bool
+    ) -> Raw | SourceError:
+        """The result in an answer, or what it refuses."""
+        if answer.error is not None:
+            return self._judged(answer.error, f"{self.name}: {what}", calls, blocks)
+        if not memoryview(answer.result):
+            raise MismatchedReplyError(f"{self.name}: {what}: neither result nor error")
+        if not may_be_null and memoryview(answer.result) == NULL:
+            return BlockMissingError(
+                f"{self.name}: has no {what}; it is not that far yet, or has pruned it"
+            )
+        return answer.result
+
     def _judged(self, error: RpcError | str, what: str, calls: int, blocks: int) -> SourceError:
         if isinstance(error, str):
             error = RpcError(message=error)
@@ -286,110 +317,8 @@ class Endpoint:
         return judge_refusal(shown, what, calls=calls, blocks=blocks)
 
 
-class Endpoints(Generic[_E]):
-    """The nodes of one chain, in order of preference: asked in turn until one delivers.
-
-    A node whose data cannot be proven is set aside. Once all are, that error is raised and all are
-    asked again: one bad block must not cost every other one.
-    """
-
-    def __init__(self, endpoints: Sequence[_E]) -> None:
-        self.all = tuple(endpoints)
-        self._aside: dict[_E, IntegrityError] = {}
-        self._preferred = self.all[0]
-        self._lock = threading.Lock()
-
-    @property
-    def set_aside(self) -> dict[str, str]:
-        """Why a node is not asked, by its name."""
-        with self._lock:
-            return {endpoint.name: str(error) for endpoint, error in self._aside.items()}
-
-    def ask(self, question: Callable[[_E], _T]) -> _T:
-        """What `question` makes of the first node that answers it.
-
-        It raises SourceError for a node that does not deliver, IntegrityError for one that is
-        wrong; one of them is raised if there is no other node.
-        """
-        failures: dict[_E, SourceError] = {}
-        wrong: dict[_E, IntegrityError] = {}
-        while (endpoint := self._next(failures)) is not None:
-            try:
-                answer = question(endpoint)
-            except IntegrityError as error:
-                wrong[endpoint] = error
-                self.put_aside(endpoint, error)
-            except SourceError as error:
-                failures[endpoint] = error
-            else:
-                self._preferred = endpoint
-                return answer
-        if failures:
-            raise self._failure(failures)
-        with self._lock:
-            errors = list({**self._aside, **wrong}.items())
-            self._aside.clear()
-        if not errors:  # another thread has just given all of them a new chance
-            return self.ask(question)
-        *others, (last, cause) = [(one.name, error) for one, error in errors]
-        evidence = {**cause.evidence, "endpoint": last}
-        if others:
-            evidence["other_endpoints"] = [f"{name}: {error}" for name, error in others]
-        raise type(cause)(f"{last}: {cause}", **evidence) from cause
-
-    def put_aside(self, endpoint: _E, error: IntegrityError) -> None:
-        """Ask others from now on."""
-        with self._lock:
-            self._aside[endpoint] = error
-        if len(self.all) > 1:
-            _log.warning("%s is set aside: %s", endpoint.name, error)
-
-    def close(self) -> None:
-        """Close all of them."""
-        for endpoint in self.all:
-            endpoint.close()
-
-    def _next(self, failed: Mapping[_E, SourceError]) -> _E | None:
-        with self._lock:
-            left = [one for one in self.all if one not in self._aside and one not in failed]
-        return self._preferred if self._preferred in left else next(iter(left), None)
-
-    def _failure(self, failures: Mapping[_E, SourceError]) -> SourceError:
-        """What to raise: a failure that time may heal, if one is, and what the others said."""
-        errors = sorted(failures.values(), key=_urgency, reverse=True)
-        others = [str(error) for error in errors[1:]]
-        others += [f"{name} is set aside: {reason}" for name, reason in self.set_aside.items()]
-        if not others:
-            return errors[0]
-        return type(errors[0])(f"{errors[0]} (other endpoints: {'; '.join(others)})")
-
-
-def _urgency(error: SourceError) -> int:
+def urgency(error: SourceError) -> int:
     """What must be said first: that it will never work, that less may, that it may later."""
     if isinstance(error, TransientSourceError):
-        return _CAN_WAIT
+        return CAN_WAIT
     return 1 if isinstance(error, AskedTooMuchError) else 0
-
-
-def _split(url: str) -> SplitResult:
-    try:
-        parts = urlsplit(url)
-        is_sound = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port  # raises for one that is no number
-    except ValueError:
-        is_sound = False
-    if not is_sound:
-        raise SettingsError("an RPC URL must begin with http:// or https:// and a host")
-    return parts
-
-
-def _secrets(parts: SplitResult) -> list[str]:
-    """All of a URL that may be a key: its path and query together, and their longer parts."""
-    whole = f"{parts.path}?{parts.query}".rstrip("?")
-    # With its slash if it is so short that it would be found in any text.
-    whole = whole[1:] if len(whole) > _SHORTEST_KEY else whole
-    pieces = [parts.username or "", *parts.path.split("/")]
-    pieces += parts.query.replace("=", "&").split("&")
-    keys = ["" if whole == "/" else whole, parts.password or ""]
-    keys += [piece for piece in pieces if len(piece) >= _SHORTEST_KEY]
-    return [text for key in keys for text in {key, unquote(key)}]

@@ -197,7 +197,8 @@ class HttpClient:
         """The whole reply to a question that may be asked again, such as a read over JSON-RPC.
 
         `check` is given refusals too, since their bodies may say more than their status does; what
-        it lets pass is then judged by its status. Only "slow down" is never a matter of the body.
+        it lets pass is then judged by its status, unless it returns true: an answer is an answer.
+        Only "slow down" is never a matter of the body.
         """
 
         def ask() -> Reply:
@@ -205,8 +206,7 @@ class HttpClient:
                 if response.status_code in (418, 429):
                     raise self._refusal(response, url)
                 reply = self._whole(response, url, max_bytes)
-                check(reply)
-                if reply.status != 200:
+                if not check(reply) and reply.status != 200:
                     raise judge(response, url, reply.excerpt)
             return reply
 

@@ -25,7 +25,10 @@ def written(tmp_path: Path, text: str) -> Path:
 def test_packaged_catalogue_is_sound() -> None:
     chains = load_chains()
     assert chains.names == ("ethereum",)
-    assert chains.named("ethereum") == ETHEREUM
+    ethereum = chains.named("ethereum")
+    assert Chain(**(ethereum.model_dump() | {"protocols": {}, "tokens": ()})) == ETHEREUM
+    assert Chain(**ethereum.model_dump()) == ethereum
+    assert hash(Chain(**ethereum.model_dump())) == hash(ethereum)
 
 
 def test_a_chain_is_an_entry_and_nothing_else(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from crypto_assets.catalog import BlockRange, Chain, ChainRange, LogFilter
 from crypto_assets.errors import ConnectionFaultError, NotFinalError
 from crypto_assets.lake import Lake, RangeWriter, find_range
 from crypto_assets.sources.evm import PROOFS, Evm, RangeExtract
+from crypto_assets.sources.evm_calls import Answer, ContractCall
 
 from .anvil_node import Anvil, binary, running
 from .chain_node import source
@@ -148,3 +149,28 @@ def test_node_that_is_killed_in_the_middle_is_named_and_its_parts_are_kept(
         assert extract.checks == ALL_PASSED
         assert len(extract.documents) == 2
         assert sum(document.bytes for document in extract.documents) > 0
+
+
+def test_contracts_of_a_real_node_answer_revert_or_break(program: Path) -> None:
+    codes = {
+        "602a5f5260205ff3": Answer("returned", (42).to_bytes(32, "big")),
+        "": Answer("returned", b""),
+        "5f5ffd": Answer("reverted", None),
+        "fe": Answer("reverted", None),
+        "0c": Answer("reverted", None),
+        "5b5f56": Answer("reverted", None),  # for ever, until its gas is used up
+        "01": Answer("reverted", None),  # adds what is not there
+        "600456": Answer("reverted", None),  # jumps out of its code
+    }
+    with running(program) as node, source(None, node.url, chain=CHAIN) as evm:
+        node.mine(3)
+        calls = {}
+        for at, (code, answer) in enumerate(codes.items(), start=1):
+            address = bytes([0xC0, *[0] * 18, at])
+            node("anvil_setCode", f"0x{address.hex()}", f"0x{code}")
+            calls[ContractCall(address, "decimals()", b"", "finalized")] = answer
+        node("anvil_mine", "0x5")
+        interview = evm.interview(BlockRange(0, 3))
+        assert interview.ask(calls) == calls
+        (document,) = interview.documents
+        assert document.url.endswith(f" eth_call@{evm.finalized()}")

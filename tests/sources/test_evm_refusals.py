@@ -9,6 +9,7 @@ import pytest
 from crypto_assets.errors import (
     AskedTooMuchError,
     BlockMissingError,
+    CallRevertedError,
     FinalityUnknownError,
     HistoryPrunedError,
     MethodMissingError,
@@ -165,3 +166,69 @@ def test_limit_that_the_request_was_not_above_is_none() -> None:
 def test_message_and_data_may_be_of_any_type() -> None:
     assert "{'a': [1]}" in str(judged(1, None, {"a": [1]}))
     assert len(str(judged(1, "x" * 5000))) < 600
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "data"),
+    [
+        (3, "execution reverted", "0x"),
+        (3, "execution reverted: rate limit exceeded, too many requests", None),
+        (-32000, "execution reverted", None),
+        (-32000, "Execution reverted: archive not available", None),
+        (-32000, "err: execution reverted: caller is busy", None),
+        (-32015, "VM execution error.", "Reverted 0x"),
+        (-32000, "VM Exception while processing transaction: revert", None),
+        (-32000, "invalid opcode: opcode 0xfe not defined", None),
+        (-32000, "invalid opcode: INVALID", None),
+        (-32000, "invalid jump destination", None),
+        (-32000, "stack underflow (0 <=> 1)", None),
+        (-32000, "out of gas", None),
+        (-32003, "EVM error: InvalidFEOpcode", None),
+        (-32003, "EVM error: StackUnderflow", None),
+        (-32603, "EVM error OpcodeNotFound", None),
+        (-32603, "EVM error MemoryOOG", None),
+        (-32003, "out of gas: gas required exceeds: 10000000", None),
+        (-32000, "write protection", None),
+        (-32000, "gas uint64 overflow", None),
+        (-32000, "return data out of bounds", None),
+        (-32000, "transaction reverted", None),
+    ],
+)
+@pytest.mark.parametrize("calls", [1, 50])
+def test_a_contract_that_has_no_answer_is_no_fault_of_the_node(
+    code: int, message: str, data: Any, calls: int
+) -> None:
+    error = judge_refusal(RpcError(code, message, data), "call", calls=calls)
+    assert type(error) is CallRevertedError
+
+
+@pytest.mark.parametrize(
+    ("code", "message"),
+    [
+        (-32002, "No state available for block 36600 (0x985a2c91d049da6d8f54533284bbc905ba89)"),
+        (-32000, "missing trie node 1f3c (path ) state 0x1f3c is not available, not found"),
+        (-32000, "required historical state unavailable (reexec=128)"),
+        (-32000, "historical state 9b7c2f0e1d is not available"),
+        (-32000, "state at block #100 is pruned"),
+        (-32000, "World state unavailable"),
+        (4444, "pruned history unavailable"),
+    ],
+)
+def test_state_that_a_node_has_no_longer_is_history(code: int, message: str) -> None:
+    assert type(judge_refusal(RpcError(code, message), "call", calls=3)) is HistoryPrunedError
+
+
+@pytest.mark.parametrize(
+    ("code", "message", "kind"),
+    [
+        (-32000, "execution aborted (timeout = 5s)", ServerFaultError),
+        (-32603, "Internal error", ServerFaultError),
+        (-32005, "daily request count exceeded, request rate limited", RateLimitedError),
+        (3, "unknown account", RpcRefusedError),
+        (-32000, "header not found", BlockMissingError),
+    ],
+)
+def test_what_a_node_cannot_do_is_no_answer_of_a_contract(
+    code: int, message: str, kind: type[SourceError]
+) -> None:
+    assert type(judge_refusal(RpcError(code, message), "call")) is kind

@@ -32,7 +32,8 @@ from crypto_assets.errors import (
     UnexpectedReplyError,
     WrongChainError,
 )
-from crypto_assets.sources.evm_rpc import Call, Endpoint, Endpoints
+from crypto_assets.sources.evm_endpoints import Endpoints
+from crypto_assets.sources.evm_rpc import Call, Endpoint
 
 from .chain_node import KEY, OTHER_URL, URL, ChainNode, Json, Network, RpcFaultError
 from .test_evm_refusals import TOO_WIDE
