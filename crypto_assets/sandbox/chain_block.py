@@ -10,13 +10,15 @@ state root. Headers are those since the Prague fork, without requests.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache, reduce
 from operator import or_
 from typing import Any
 
-from crypto_assets.sandbox.chain_calls import BLOB_GAS, Call, Dice, address
+import msgspec
+
+from crypto_assets.sandbox.chain_calls import BLOB_GAS, Call, Dice, Log, address
 from crypto_assets.sources import rlp
 from crypto_assets.sources.trie import keccak256, ordered_root
 
@@ -25,6 +27,9 @@ Fields = dict[str, Any]
 GAS_LIMIT = 36_000_000
 _NO_UNCLES = keccak256(rlp.encode([]))
 _NO_REQUESTS = hashlib.sha256().digest()
+# First bytes of the RLP of a topic, an address, and a list of up to four topics.
+_TOPIC, _ADDRESS = b"\xa0", b"\x94"
+_TOPICS = tuple(rlp.encode([bytes(32)] * count)[: -33 * count or None] for count in range(5))
 _FEES = ("maxPriorityFeePerGas", "maxFeePerGas")
 _TARGET = ("gas", "to", "value", "input")
 _SIGNED = ("yParity", "r", "s")
@@ -80,22 +85,23 @@ class Sealed:
         return wire
 
     def receipts_json(self) -> list[Fields]:
-        """What eth_getBlockReceipts gives."""
+        """What eth_getBlockReceipts gives; logs are encoded already."""
         first_log, receipts = 0, []
         for index, (transaction, receipt) in enumerate(
             zip(self.transactions, self.receipts, strict=True)
         ):
             place = {"transactionHash": transaction["hash"], "transactionIndex": index}
+            in_common = _members(self._place() | place)
             logs = [
-                {**log, **self._place(), **place, "logIndex": first_log + at, "removed": False}
+                msgspec.Raw(_log_json(log, in_common, first_log + at))
                 for at, log in enumerate(receipt["logs"])
             ]
             first_log += len(logs)
             place |= {name: transaction[name] for name in ("from", "to", "type")}
             place |= {name: at for name, at in self._place().items() if name != "blockTimestamp"}
-            receipts.append(dict(sorted({**receipt, **place, "logs": logs}.items())))
-        wire: list[Fields] = _wire(receipts)
-        return wire
+            wire = _wire({**receipt, **place, "logs": []}) | {"logs": logs}
+            receipts.append(dict(sorted(wire.items())))
+        return receipts
 
     def _place(self) -> Fields:
         header = self.header
@@ -115,7 +121,8 @@ def seal(draft: Draft) -> Sealed:
     for index, call in enumerate(draft.calls):
         transaction = _transaction(call, draft, index)
         envelopes.append(_envelope(transaction["type"], transaction, _ENCODED[call.type]))
-        transactions.append({**transaction, "hash": keccak256(envelopes[-1])})
+        transaction["hash"] = keccak256(envelopes[-1])
+        transactions.append(transaction)
         gas_before = receipts[-1]["cumulativeGasUsed"] if receipts else 0
         receipts.append(_receipt(call, transaction, gas_before))
     withdrawals = [
@@ -131,6 +138,7 @@ def seal(draft: Draft) -> Sealed:
         _envelope(call.type, receipt, ("status", "cumulativeGasUsed", "logsBloom", "logs"))
         for call, receipt in zip(draft.calls, receipts, strict=True)
     ]
+    encoded_withdrawals = [_encoded_list(one.values()) for one in withdrawals]
     header = {
         "parentHash": draft.parent_hash,
         "sha3Uncles": _NO_UNCLES,
@@ -148,27 +156,36 @@ def seal(draft: Draft) -> Sealed:
         "mixHash": dice.bytes(32),
         "nonce": bytes(8),
         "baseFeePerGas": draft.base_fee,
-        "withdrawalsRoot": ordered_root([rlp.encode(_plain(one)) for one in withdrawals]),
+        "withdrawalsRoot": ordered_root(encoded_withdrawals),
         "blobGasUsed": sum(call.blobs for call in draft.calls) * BLOB_GAS,
         "excessBlobGas": 0,
         "parentBeaconBlockRoot": dice.bytes(32),
         "requestsHash": _NO_REQUESTS,
     }
-    encoded_header = rlp.encode(_plain(header))
+    encoded_header = _encoded_list(header.values())
     # A typed transaction stands in its block as a byte string, one of the first type as a list.
     body = b"".join(
         encoded if call.type == 0 else rlp.encode(encoded)
         for call, encoded in zip(draft.calls, envelopes, strict=True)
     )
-    parts = (encoded_header, _list_of(body), rlp.encode([]), rlp.encode(_plain(withdrawals)))
+    parts = (
+        encoded_header,
+        _list_of(body),
+        rlp.encode([]),
+        _list_of(b"".join(encoded_withdrawals)),
+    )
     size = len(_list_of(b"".join(parts)))
     return Sealed(header, keccak256(encoded_header), size, transactions, receipts, withdrawals)
 
 
 def logs_bloom(logs: Iterable[tuple[bytes, Iterable[bytes]]]) -> bytes:
     """The bloom of logs, given as address and topics: three of 2048 bits for each of these."""
-    bits = (_bloom_bits(item) for address, topics in logs for item in (address, *topics))
-    return reduce(or_, bits, 0).to_bytes(256, "big")
+    bits = 0
+    for emitter, topics in logs:
+        bits |= _bloom_bits(emitter)
+        for topic in topics:
+            bits |= _bloom_bits(topic)
+    return bits.to_bytes(256, "big")
 
 
 def _transaction(call: Call, draft: Draft, index: int) -> Fields:
@@ -206,48 +223,77 @@ def _transaction(call: Call, draft: Draft, index: int) -> Fields:
 
 
 def _receipt(call: Call, transaction: Fields, gas_before: int) -> Fields:
-    created = keccak256(rlp.encode([call.sender, transaction["nonce"]]))[12:]
-    blob_fields = {"blobGasUsed": call.blobs * BLOB_GAS, "blobGasPrice": 1}
-    return {
+    created = None
+    if call.to is None:
+        created = keccak256(rlp.encode([call.sender, transaction["nonce"]]))[12:]
+    receipt = {
         "status": int(not call.has_failed),
         "cumulativeGasUsed": gas_before + call.gas_used,
         "gasUsed": call.gas_used,
         "effectiveGasPrice": transaction["gasPrice"],
-        "contractAddress": None if call.to else created,
-        "logsBloom": logs_bloom((log.address, log.topics) for log in call.logs),
-        "logs": [
-            {"address": log.address, "topics": list(log.topics), "data": log.data}
-            for log in call.logs
-        ],
-        **(blob_fields if call.type == 3 else {}),
+        "contractAddress": created,
+        "logsBloom": logs_bloom([log[:2] for log in call.logs]),
+        "logs": list(call.logs),
     }
+    if call.type == 3:
+        receipt |= {"blobGasUsed": call.blobs * BLOB_GAS, "blobGasPrice": 1}
+    return receipt
 
 
 def _envelope(kind: int, fields: Fields, encoded: Sequence[str]) -> bytes:
     """What hangs in the trie: the RLP, after a byte for its type unless that is 0 (EIP-2718)."""
-    return (bytes([kind]) if kind else b"") + rlp.encode([_plain(fields[key]) for key in encoded])
+    return (bytes([kind]) if kind else b"") + _encoded_list([fields[key] for key in encoded])
 
 
-def _plain(value: Any) -> Any:
-    """A field as RLP has it: no names, and nothing is an empty string."""
-    if isinstance(value, dict):
-        return [_plain(item) for item in value.values()]
-    if isinstance(value, list):
-        return [_plain(item) for item in value]
-    return b"" if value is None else value
+def _encoded_log(log: Log) -> bytes:
+    topics = b"".join([_TOPIC + topic for topic in log.topics])
+    data = rlp.encode_bytes(log.data)
+    return rlp.encode_list((_ADDRESS, log.address, _TOPICS[len(log.topics)], topics, data))
+
+
+def _encoded_list(items: Iterable[Any]) -> bytes:
+    return rlp.encode_list([_ENCODERS[type(item)](item) for item in items])
+
+
+# The RLP of a field by its type: without the names of what it is made of, and None as nothing.
+_ENCODERS: dict[type, Callable[[Any], bytes]] = {
+    bytes: rlp.encode_bytes,
+    int: rlp.encode_int,
+    Log: _encoded_log,
+    list: _encoded_list,
+    dict: lambda fields: _encoded_list(fields.values()),
+    type(None): lambda _: rlp.encode_bytes(b""),
+}
 
 
 def _wire(value: Any) -> Any:
     """A field as JSON-RPC has it."""
-    if isinstance(value, bytes):
-        return f"0x{value.hex()}"
-    if isinstance(value, bool) or value is None:
-        return value
-    if isinstance(value, int):
+    kind = type(value)
+    if kind is bytes:
+        return "0x" + value.hex()
+    if kind is int:
         return hex(value)
-    if isinstance(value, dict):
-        return {name: _wire(item) for name, item in value.items()}
-    return [_wire(item) for item in value]
+    if kind is dict:
+        return {
+            name: "0x" + item.hex() if type(item) is bytes else _wire(item)
+            for name, item in value.items()
+        }
+    if kind is list:
+        return [*map(_wire, value)]
+    return value
+
+
+def _members(fields: Fields) -> str:
+    """Fields of plain values as members of a JSON object."""
+    return "".join([f',"{name}":"{_wire(value)}"' for name, value in fields.items()])
+
+
+def _log_json(log: Log, in_common: str, index: int) -> str:
+    topics = ",".join([f'"0x{topic.hex()}"' for topic in log.topics])
+    return (
+        f'{{"address":"0x{log.address.hex()}","topics":[{topics}],"data":"0x{log.data.hex()}"'
+        f'{in_common},"logIndex":"{index:#x}","removed":false}}'
+    )
 
 
 def _list_of(encoded: bytes) -> bytes:

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import NamedTuple, TypeVar
 
@@ -33,11 +32,11 @@ class Dice:
 
     def bytes(self, count: int) -> bytes:
         """So many random bytes."""
-        if self._at + count > len(self._bytes):
-            size = max(512, 2 * (self._at + count))
-            self._bytes = hashlib.shake_128(self._key).digest(size)
-        self._at += count
-        return self._bytes[self._at - count : self._at]
+        at, end = self._at, self._at + count
+        if end > len(self._bytes):
+            self._bytes = hashlib.shake_128(self._key).digest(max(512, 2 * end))
+        self._at = end
+        return self._bytes[at:end]
 
     def below(self, limit: int) -> int:
         """An integer in [0, limit)."""
@@ -48,8 +47,7 @@ class Dice:
         return options[self.below(len(options))]
 
 
-@dataclass(frozen=True, slots=True)
-class Log:
+class Log(NamedTuple):
     """An event: up to four topics of 32 bytes, and data of any length."""
 
     address: bytes
@@ -57,8 +55,7 @@ class Log:
     data: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class Call:
+class Call(NamedTuple):
     """One transaction: who calls what, and what comes of it. `to` None creates a contract."""
 
     sender: bytes
@@ -72,17 +69,39 @@ class Call:
     blobs: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Moment:
+class Timeline:
+    """When every block is, and what an asset is worth then, in 1e-8 USD. Equal to itself alone.
+
+    It is what an emitter derives the state before a block from: a function of numbers, not a memory
+    of blocks.
+    """
+
+    def __init__(
+        self, first: int, first_time: int, block_seconds: int, usd: Callable[[str, int], int]
+    ) -> None:
+        self._first, self._first_time, self.block_seconds = first, first_time, block_seconds
+        self._usd_at = usd
+        self.usd: Callable[[str, int], int] = lru_cache(maxsize=4096)(self._usd)
+
+    def time(self, number: int) -> int:
+        """Seconds since 1970 of a block, also of one before the chain's first."""
+        return self._first_time + (number - self._first) * self.block_seconds
+
+    def _usd(self, asset: str, number: int) -> int:
+        return self._usd_at(asset, self.time(number))
+
+
+class Moment(NamedTuple):
     """The block that is being made: its number, its time in seconds, what assets are worth.
 
-    `usd` gives the latent price of an asset in 1e-8 USD.
+    `usd` gives the latent price of an asset in 1e-8 USD, `timeline` those of the other blocks.
     """
 
     number: int
     time: int
     usd: Callable[[str], int]
-    dice: Dice = field(compare=False)
+    dice: Dice
+    timeline: Timeline
 
 
 Emitter = Callable[[Moment], Iterable[Call]]
@@ -108,9 +127,19 @@ def address(name: str) -> bytes:
     return keccak256(name.encode())[12:]
 
 
+_ACCOUNTS = tuple(address(f"account {at}") for at in range(ACCOUNTS))
+
+
 def account(dice: Dice) -> bytes:
     """One of a few ordinary accounts."""
-    return address(f"account {dice.below(ACCOUNTS)}")
+    return dice.choice(_ACCOUNTS)
+
+
+@lru_cache(maxsize=16384)
+def drawn(*key: object) -> int:
+    """Eight bytes drawn for a key: for what must not depend on a block's dice, such as state."""
+    text = "/".join(map(str, key)).encode()
+    return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest(), "big")
 
 
 @lru_cache(maxsize=256)

@@ -1,8 +1,9 @@
 """What can go wrong at a node of the chain, by name; `faults` switches it on.
 
 A block fault changes how the node shows one block: the block and its receipts, in every method
-alike. A call fault refuses calls, a logs fault wide eth_getLogs, a batch fault acts on batches. A
-reorg puts blocks of another branch in the place of these; a second node that disagrees is the same.
+alike. A call fault refuses calls, an answer fault changes what contracts return, a logs fault
+refuses wide eth_getLogs, a batch fault acts on batches. A reorg puts blocks of another branch in
+the place of these; a second node that disagrees is the same.
 """
 
 from __future__ import annotations
@@ -30,6 +31,7 @@ Batch = Sequence[Any]
 Replies = Callable[[], list[bytes]]
 _Act = TypeVar("_Act", bound=Callable[..., Any])
 
+_DECIMALS = bytes.fromhex("313ce567")  # the selector of decimals()
 BATCH_LIMIT = 10
 LOGS_SPAN = 100
 
@@ -66,6 +68,14 @@ class CallFault:
 
 
 @dataclass(frozen=True, slots=True)
+class AnswerFault:
+    """Changes what eth_call returns: of the data of the call, and the sound answer."""
+
+    description: str
+    act: Callable[[bytes, bytes], bytes]
+
+
+@dataclass(frozen=True, slots=True)
 class LogsFault:
     """Answers eth_getLogs over more than LOGS_SPAN blocks with an error.
 
@@ -92,7 +102,7 @@ class Reorg:
     description: str
 
 
-ChainFault = BlockFault | CallFault | LogsFault | BatchFault | Reorg
+ChainFault = BlockFault | CallFault | AnswerFault | LogsFault | BatchFault | Reorg
 CHAINED: dict[str, ChainFault] = {
     "reorg": Reorg(
         "from the first block of the range on it has another branch; a range with an end comes "
@@ -138,7 +148,10 @@ CHAINED: dict[str, ChainFault] = {
 }
 
 
-def _fault(kind: type[BlockFault] | type[BatchFault], description: str) -> Callable[[_Act], _Act]:
+_ByFunction = type[BlockFault] | type[AnswerFault] | type[BatchFault]
+
+
+def _fault(kind: _ByFunction, description: str) -> Callable[[_Act], _Act]:
     """Enters the decorated function, without its underscore, as a fault of that kind."""
 
     def enter(act: _Act) -> _Act:
@@ -149,6 +162,7 @@ def _fault(kind: type[BlockFault] | type[BatchFault], description: str) -> Calla
 
 
 _block = partial(_fault, BlockFault)
+_answer = partial(_fault, AnswerFault)
 _batch = partial(_fault, BatchFault)
 
 
@@ -243,6 +257,16 @@ def _middle(receipts: list[Json]) -> list[tuple[Json, int]]:
     """The receipt with a block's middle log and where it is there, if the block has any."""
     places = logs_of(receipts)
     return places[len(places) // 2 :][:1]
+
+
+# --- what contracts return -----------------------------------------------------------------------
+
+
+@_answer("eth_call says that a token has one decimal more than it has")
+def _lying_call(data: bytes, answer: bytes) -> bytes:
+    if data[:4] != _DECIMALS or not answer:
+        return answer
+    return (int.from_bytes(answer, "big") + 1).to_bytes(len(answer), "big")
 
 
 # --- batches -------------------------------------------------------------------------------------

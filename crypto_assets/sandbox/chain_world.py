@@ -11,15 +11,25 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
 
 from crypto_assets.sandbox.chain_block import Draft, Sealed, seal
-from crypto_assets.sandbox.chain_calls import EVERYDAY, Dice, Emitter, Moment
+from crypto_assets.sandbox.chain_calls import EVERYDAY, Dice, Emitter, Moment, Timeline
+from crypto_assets.sandbox.chain_contracts import answers
+from crypto_assets.sandbox.chain_dex import creations, swaps
+from crypto_assets.sandbox.chain_lending import lending
+from crypto_assets.sandbox.chain_oddities import oddities
+from crypto_assets.sandbox.chain_tokens import stablecoins
 from crypto_assets.sandbox.world import World
 from crypto_assets.sources.trie import keccak256
+
+EVERYTHING: tuple[Emitter, ...] = (*EVERYDAY, creations, swaps, oddities, lending, stablecoins)
+"""What happens on the chain unless another one is asked for."""
+
+Answers = Callable[[bytes, bytes, int], bytes | None]
 
 _LEVEL = 10**9
 _MEAN_BASE_FEE = 8 * 10**9
@@ -31,7 +41,9 @@ _BEFORE_THE_FIRST = keccak256(b"the block before the first")
 class ChainSpec:
     """Which chain: two of equal parameters have equal blocks, on any machine.
 
-    `first_time` is that of the first block, 2024-12-30T23:00:11 UTC, a slot of mainnet.
+    `first_time` is that of the first block, 2024-12-30T23:00:11 UTC, a slot of mainnet. `answers`
+    is what a call of a contract returns: of its address, the call's data and the number of the
+    block after which it is asked; None reverts.
     """
 
     seed: int = 0
@@ -39,7 +51,8 @@ class ChainSpec:
     first: int = 21_516_000
     first_time: int = 1_735_599_611
     block_seconds: int = 60
-    emitters: tuple[Emitter, ...] = EVERYDAY
+    emitters: tuple[Emitter, ...] = EVERYTHING
+    answers: Answers = answers
 
 
 class Block(NamedTuple):
@@ -59,10 +72,11 @@ class Branch:
 
     def __init__(self, spec: ChainSpec, forked_at: int | None = None) -> None:
         self._spec = spec
-        self._world = World(spec.seed)
+        self._world = _world(spec.seed)
+        self._timeline = Timeline(spec.first, spec.first_time, spec.block_seconds, self._world.usd)
         self._trunk = None if forked_at is None else branch(spec)
         self._start = spec.first if forked_at is None else max(forked_at, spec.first)
-        self._key = ("chain", spec.seed, spec.chain_id, forked_at)
+        self._key = f"chain/{spec.seed}/{spec.chain_id}/{forked_at}"
         self._lock = threading.RLock()
         self._hashes: list[bytes] = []
         self._numbers: dict[bytes, int] = {}
@@ -101,12 +115,18 @@ class Branch:
 
     def _seal(self, number: int) -> Sealed:
         spec = self._spec
-        time = spec.first_time + (number - spec.first) * spec.block_seconds
-        usd = lru_cache(maxsize=None)(partial(self._world.usd, at=time))
+        timeline = self._timeline
+        time = timeline.time(number)
+
+        def usd(asset: str) -> int:
+            return timeline.usd(asset, number)
+
         calls = [
             call
             for emitter in spec.emitters
-            for call in emitter(Moment(number, time, usd, self._dice(number, emitter.__qualname__)))
+            for call in emitter(
+                Moment(number, time, usd, self._dice(number, emitter.__qualname__), timeline)
+            )
         ]
         return seal(
             Draft(
@@ -122,7 +142,13 @@ class Branch:
         )
 
     def _dice(self, number: int, what: str) -> Dice:
-        return Dice(*self._key, number, what)
+        return Dice(self._key, number, what)
+
+
+@lru_cache(maxsize=4)
+def _world(seed: int) -> World:
+    """Shared by the branches, for an asset's closing levels take 5 ms to draw."""
+    return World(seed)
 
 
 @lru_cache(maxsize=16)

@@ -1,8 +1,9 @@
 """The face of an EVM chain's node in the sandbox: JSON-RPC 2.0 over POST, single calls and batches.
 
 https://ethereum.github.io/execution-apis, errors worded as by geth. What is on the chain comes from
-`chain_world`, what is broken on purpose from `faults`. Blocks below the first are pruned: null, and
-no logs. There is no state: a call of a contract returns nothing.
+`chain_world`, what is broken on purpose from `faults`. Blocks below the first are pruned: null,
+without logs and without state. A call of a contract is answered by the chain's `answers`, on any
+branch alike.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from starlette.routing import Route
 
 from crypto_assets.sandbox.chain_faults import (
     LOGS_SPAN,
+    AnswerFault,
     Batch,
     BatchFault,
     BlockFault,
@@ -31,10 +33,11 @@ from crypto_assets.sandbox.chain_faults import (
 )
 from crypto_assets.sandbox.chain_world import Block, ChainSpec, branch
 from crypto_assets.sandbox.faults import Faults, Part, Target
+from crypto_assets.sources.trie import keccak256
 
 BLOCKS = 10_000
 SAFE_BEHIND, FINALIZED_BEHIND = 32, 64
-_INVALID_PARAMS = -32602
+_INVALID_PARAMS, _REVERTED = -32602, 3
 _TOPICS = 4
 _BOTH = "cannot specify both BlockHash and FromBlock/ToBlock, choose one or the other"
 
@@ -122,6 +125,21 @@ class Node:
             for log in receipt["logs"]
             if (not addresses or log["address"] in addresses) and _has(log["topics"], topics)
         ]
+
+    def call(self, wanted: Any, at: Any = "latest") -> str:
+        """What a contract returns to a call after a block, given by number, tag or hash."""
+        if not isinstance(wanted, dict):
+            raise _invalid(0, "not a call object")
+        to = _hex(wanted.get("to"), 20)
+        data = _any_hex(wanted.get("input") or wanted.get("data") or "0x")
+        number = self._state(at)
+        target = self._target("eth_call", number)
+        answer = self._spec.answers(to, data, number)
+        if answer is None:
+            raise RpcError(_REVERTED, "execution reverted")
+        for fault in self._faults.struck(AnswerFault, target):
+            answer = fault.act(data, answer)
+        return f"0x{answer.hex()}"
 
     # --- what every call goes through ------------------------------------------------------------
 
@@ -213,7 +231,7 @@ class Node:
                 return number if self._fork(number) == fork else None
         return None
 
-    def _number(self, at: Any) -> int:
+    def _number(self, at: Any, argument: int = 0) -> int:
         """A block parameter: a tag, or a number in hex. It may be one that does not exist."""
         tags = {
             "earliest": self._spec.first,
@@ -224,8 +242,26 @@ class Node:
         if isinstance(at, str) and re.fullmatch("0x(0|[1-9a-f][0-9a-f]{0,15})", at.lower()):
             return int(at, 16)
         if not isinstance(at, str) or at not in tags:
-            raise _invalid(0, f"neither a block number in hex nor one of {', '.join(tags)}")
+            raise _invalid(argument, f"neither a block number in hex nor one of {', '.join(tags)}")
         return tags[at]
+
+    def _state(self, at: Any) -> int:
+        """A block parameter of a call: of a block whose state this node has (EIP-1898)."""
+        match at:
+            case {"blockHash": wanted}:
+                number = self._find(wanted)
+            case {"blockNumber": wanted}:
+                number = self._number(wanted, 1)
+            case _:
+                number = self._number(at, 1)
+        if number is None or number > self.head:
+            raise RpcError(-32000, "header not found")
+        if number < self._spec.first:
+            root = keccak256(f"state {number}".encode()).hex()
+            raise RpcError(
+                -32000, f"missing trie node {root} (path ) state 0x{root} is not available"
+            )
+        return number
 
     def _span(self, wanted: Json) -> tuple[int, int]:
         """The first and the last block of a filter."""
@@ -258,7 +294,7 @@ _METHODS: dict[str, tuple[Callable[..., Any], int, int]] = {
     "eth_getTransactionReceipt": (Node.receipt, 1, 1),
     "eth_getTransactionByHash": (Node.transaction, 1, 1),
     "eth_getLogs": (Node.logs, 1, 1),
-    "eth_call": (lambda *_: "0x", 1, 4),
+    "eth_call": (Node.call, 1, 2),
     "web3_clientVersion": (lambda _: "Sandbox/v1", 0, 0),
 }
 
@@ -295,6 +331,12 @@ def _hex_set(wanted: Any, size: int) -> set[str]:
 def _hex(value: Any, size: int) -> bytes:
     if not isinstance(value, str) or not re.fullmatch(f"0x[0-9a-fA-F]{{{2 * size}}}", value):
         raise _invalid(0, f"not {size} bytes in hex with prefix 0x")
+    return bytes.fromhex(value[2:])
+
+
+def _any_hex(value: Any) -> bytes:
+    if not isinstance(value, str) or not re.fullmatch("0x([0-9a-fA-F]{2})*", value):
+        raise _invalid(0, "not bytes in hex with prefix 0x")
     return bytes.fromhex(value[2:])
 
 

@@ -135,11 +135,12 @@ FAULT_SYNTAX = (
 class Faults:
     """Which faults are on, by a text as of FAULT_SYNTAX.
 
-    A rule with a day concerns archives only, one with blocks only block faults and reorgs. With
+    A rule with a day concerns archives only, one with blocks only reorgs and what is about one
+    block: block faults, and answer faults of the block that is asked for. With
     `:N` a reply fault strikes the first N matching requests; a fault of the content strikes the
     first N requests of each address, so that a zip and its checksum file stay in agreement. Of a
-    node an address is a method, and of block faults a method and block. Raises SettingsError for
-    text that cannot be read and for symbols that are not among `symbols`.
+    node an address is a method, and of faults about one block a method and block. Raises
+    SettingsError for text that cannot be read and for symbols that are not among `symbols`.
     """
 
     def __init__(self, text: str = "", symbols: Collection[str] = ()) -> None:

@@ -140,3 +140,7 @@ def broken(block: Json, receipts: list[Json]) -> set[str]:
         ),
     }  # fmt: skip
     return {name for name, holds in claims.items() if not holds}
+
+
+def logs_in(receipts: list[Json]) -> list[Json]:
+    return [log for receipt in receipts for log in receipt["logs"]]

@@ -26,7 +26,7 @@ from crypto_assets.sandbox.chain_faults import (
 )
 from crypto_assets.sandbox.chain_tamper import tamper
 
-from .chain_truth import FIRST, PLAIN, Json, block_of, broken
+from .chain_truth import FIRST, PLAIN, Json, block_of, broken, logs_in
 
 AT = FIRST + 5  # a block of four transactions with 1, 3, 3 and 0 logs
 OTHER = FIRST + 6
@@ -79,10 +79,6 @@ def node() -> Iterator[Node]:
 
 def asking(method: str, *params: Any, call_id: Any = 1) -> Json:
     return {"jsonrpc": "2.0", "id": call_id, "method": method, "params": list(params)}
-
-
-def logs_in(receipts: list[Json]) -> list[Json]:
-    return [log for receipt in receipts for log in receipt["logs"]]
 
 
 # --- how a block is shown ------------------------------------------------------------------------
@@ -259,6 +255,20 @@ def test_a_rate_limit_strikes_calls_of_a_batch_or_the_request(node: Node) -> Non
     limited = node("rate_limit@ethereum:1")
     assert [limited.post(batch).status_code for _ in range(2)] == [429, 200]
     assert node("rate_limit@ethereum").post(batch, "ethereum-b").status_code == 200
+
+
+def test_a_node_lies_about_decimals_alone(node: Node) -> None:
+    usdc = "0xa0b86991c6218b36c1d19d4a2e9eb0ce3606eb48"
+    client = node("lying_call@ethereum-b")
+
+    def answers(name: str, data: str) -> str:
+        answer: str = client.call("eth_call", {"to": usdc, "data": data}, hex(AT), node=name)
+        return answer
+
+    sound, lie = (answers(name, "0x313ce567") for name in ("ethereum", "ethereum-b"))
+    assert (int(sound, 16), int(lie, 16), len(lie)) == (6, 7, 66)
+    for other in ("0x95d89b41", "0x18160ddd"):
+        assert answers("ethereum", other) == answers("ethereum-b", other)
 
 
 def test_http_faults_strike_a_node(node: Node) -> None:

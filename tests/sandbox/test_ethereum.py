@@ -190,6 +190,43 @@ def test_logs_of_addresses_and_topics(node: httpx.Client) -> None:
     assert found(address=weth, topics=[TRANSFER]) == [log for log in of_weth if log in transfers]
 
 
+# --- contracts -----------------------------------------------------------------------------------
+
+SYMBOL, DECIMALS, SUPPLY = "0x95d89b41", "0x313ce567", "0x18160ddd"
+OF_USDC = {"to": f"0x{USDC.address.hex()}", "data": DECIMALS}
+
+
+def test_a_contract_is_called_at_any_block_with_state(node: httpx.Client) -> None:
+    block, _ = block_of(FIRST + 5)
+    at = [
+        "latest", "finalized", "earliest", hex(FIRST), hex(HEAD), {"blockNumber": hex(FIRST)},
+        {"blockHash": block["hash"]},
+    ]  # fmt: skip
+    assert {int(call(node, "eth_call", OF_USDC, one), 16) for one in at} == {6}
+    assert int(call(node, "eth_call", OF_USDC), 16) == 6
+    as_input = {"to": OF_USDC["to"].upper().replace("X", "x"), "input": SYMBOL, "gas": "0x1"}
+    assert bytes.fromhex(call(node, "eth_call", as_input, "safe")[2:])[64:68] == b"USDC"
+    supplies = {
+        call(node, "eth_call", OF_USDC | {"data": SUPPLY}, hex(number))
+        for number in range(FIRST, FIRST + 100)
+    }
+    assert len(supplies) > 5
+
+
+def test_calls_without_an_answer(node: httpx.Client) -> None:
+    assert call(node, "eth_call", {"to": ABSENT[:42], "data": DECIMALS}, "latest") == "0x"
+    assert error(node, "eth_call", OF_USDC | {"data": "0x12345678"}, "latest") == (
+        3, "execution reverted",
+    )  # fmt: skip
+    for number in (0, FIRST - 1):
+        code, message = error(node, "eth_call", OF_USDC, hex(number))
+        assert code == -32000
+        assert message.startswith("missing trie node ")
+        assert message.endswith(" is not available")
+    for at in (hex(HEAD + 1), {"blockHash": ABSENT}):
+        assert error(node, "eth_call", OF_USDC, at) == (-32000, "header not found")
+
+
 # --- what is wrong -------------------------------------------------------------------------------
 
 NUMBER_ERROR = "invalid argument 0: neither a block number in hex nor one of earliest, finalized, "
@@ -209,6 +246,10 @@ SPAN = {"fromBlock": hex(FIRST), "toBlock": hex(FIRST + 1)}
         ("eth_getBlockReceipts", ["21516000"], -32602, NUMBER_ERROR),
         ("eth_getBlockByHash", ["0x12", True], -32602, "invalid argument 0: not 32 bytes in hex"),
         ("eth_getTransactionReceipt", [None], -32602, "invalid argument 0: not 32 bytes in hex"),
+        ("eth_call", ["0x"], -32602, "invalid argument 0: not a call object"),
+        ("eth_call", [{"data": "0x"}], -32602, "invalid argument 0: not 20 bytes in hex"),
+        ("eth_call", [OF_USDC | {"data": "0x1"}], -32602, "invalid argument 0: not bytes in hex"),
+        ("eth_call", [OF_USDC, "newest"], -32602, "invalid argument 1: neither a block number"),
         ("eth_chainId", [1], -32602, "too many arguments, want at most 0"),
         ("eth_getLogs", ["latest"], -32602, "invalid argument 0: not a filter object"),
         ("eth_getLogs", [{"address": "0x1"}], -32602, "invalid argument 0: not 20 bytes in hex"),
