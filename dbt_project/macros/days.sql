@@ -1,6 +1,14 @@
 {#- Which days a run rebuilds. Selecting, deleting and testing all ask `in_window`, so that a run
     can neither delete a day it does not rebuild nor leave an old row beside a new one. -#}
 
+{#- What a run rebuilds: the value of `from_day`, `to_day`, `chain` or `blocks`. Dagster's runs say it
+    in the environment, as JSON in DBT_WINDOW, because dbt parses the whole project anew whenever its
+    `--vars` change (6 s); what is asked only while SQL is compiled for a run is no reason to. -#}
+{% macro window(name) -%}
+    {%- set given = fromjson(env_var('DBT_WINDOW', '{}')) if execute else {} -%}
+    {%- do return(given.get(name, var(name))) -%}
+{%- endmacro %}
+
 {#- True for rows of the days that this run rebuilds.
     column: a TIMESTAMP or DATE column (a plain column, so that files and row groups are pruned).
     days_before: also that many days earlier, for input that looks back.
@@ -11,8 +19,8 @@
     {%- if should_full_refresh() -%}
         true
     {%- else -%}
-        {%- set first = modules.datetime.date.fromisoformat(var('from_day') | string) - day * days_before -%}
-        {%- set last = modules.datetime.date.fromisoformat(var('to_day') | string) + day * after -%}
+        {%- set first = modules.datetime.date.fromisoformat(window('from_day') | string) - day * days_before -%}
+        {%- set last = modules.datetime.date.fromisoformat(window('to_day') | string) + day * after -%}
         {{ column }} >= date '{{ first }}' and {{ column }} < date '{{ last + day }}'
     {%- endif -%}
 {%- endmacro %}
@@ -34,13 +42,16 @@
 {%- endmacro %}
 
 {#- dbt's hook around the relation that a generic test reads: a model with an event_time is tested
-    on the days of this run only, so that testing day 1,000 costs what testing day 1 did. -#}
+    on the days of this run only, and one by range on its blocks, so that testing day 1,000 costs what
+    testing day 1 did. -#}
 {% macro get_where_subquery(relation) -%}
     {%- set tested = graph.nodes.get(model.attached_node) if execute else none -%}
     {%- set conditions = [config.get('where')] if config.get('where') else [] -%}
     {%- if tested and tested.config.event_time -%}
         {%- set days_after = tested.config.meta.get('lookahead_days', 0) -%}
         {%- do conditions.append(in_window(tested.config.event_time, days_after=days_after)) -%}
+    {%- elif tested and tested.config.meta.grid == 'range' -%}
+        {%- do conditions.append(in_range()) -%}
     {%- endif -%}
     {%- if conditions -%}
         (select * from {{ relation }} where {{ conditions | join(' and ') }}) as tested

@@ -73,6 +73,16 @@ create table raw.check_results (
 create table raw.covered_days (
     chain varchar, day date, first_block bigint, last_block bigint, slot_seconds bigint
 );
+create table raw.deployments (
+    chain varchar, name varchar, protocol varchar, project varchar, version varchar,
+    address blob, fee_pips bigint
+);
+create table raw.trusted_tokens (
+    chain varchar, address blob, symbol varchar, decimals integer, role varchar, asset varchar
+);
+create table raw.derived_pools (
+    chain varchar, "range" varchar, address varchar, deployment varchar
+);
 """
 
 
@@ -191,14 +201,16 @@ class Warehouse:
     ) -> dbtRunnerResult:
         """Rebuild the days from `first` to `last` (default: `first` alone; without: every day).
 
-        Views say the same on every day: making them once spares half the time of each build.
+        Without a selection, what is made of venues. Views say the same on every day: making them
+        once spares half the time of each build.
         """
         if first is not None:
             window = {"from_day": str(first), "to_day": str(last or first)}
             arguments = ("--vars", json.dumps(window), *arguments)
         builds_all = command == "run" and "--select" not in arguments
-        if builds_all and self._has_views:
-            arguments = (*arguments, "--exclude", "config.materialized:view")
+        if builds_all:
+            views = ["config.materialized:view"] if self._has_views else []
+            arguments = (*arguments, "--exclude", "tag:chain", "tag:range", *views)
         result = self.dbt(command, *arguments)
         self._has_views = self._has_views or (builds_all and result.success)
         return result

@@ -49,7 +49,7 @@ def lake(tmp_path: Path) -> Lake:
 def build(warehouse: Warehouse, lake: Lake, days: Sequence[date], *chains: Chain) -> None:
     """What a run over these days does."""
     warehouse.load_chains(lake, days, *chains)
-    warehouse.must_build(days[0], days[-1], "--select", "tag:chain")
+    warehouse.must_build(days[0], days[-1], "--select", "+blocks_daily", "stg_chain__logs")
 
 
 def rows(warehouse: Warehouse) -> list[tuple[Any, ...]]:
@@ -136,7 +136,9 @@ def test_a_full_refresh_keeps_the_days_that_the_run_has_no_blocks_of(
 ) -> None:
     build(warehouse, three_chains, DAYS, *CHAINS)
     warehouse.load_chains(three_chains, DAYS[:1], *CHAINS)
-    warehouse.must_build(DAYS[0], DAYS[0], "--select", "tag:chain", "--full-refresh")
+    warehouse.must_build(
+        DAYS[0], DAYS[0], "--select", "+blocks_daily", "stg_chain__logs", "--full-refresh"
+    )
     assert rows(warehouse) == EXPECTED
 
 
@@ -171,7 +173,7 @@ def test_what_exceeds_38_digits_stops_the_build(warehouse: Warehouse, lake: Lake
     commit(lake, ETHEREUM, blocks)
     commit(lake, ETHEREUM, every(timedelta(hours=12), at(FIRST, "23:00:00"), range(10, 20)))
     warehouse.load_chains(lake, [FIRST], ETHEREUM)
-    result = warehouse.build(FIRST, FIRST, "--select", "tag:chain")
+    result = warehouse.build(FIRST, FIRST, "--select", "+blocks_daily", "stg_chain__logs")
     assert not result.success
     assert "Could not cast value 100000000000000000000000000000000000000 to DECIMAL(38,0)" in (
         messages(result)
@@ -199,7 +201,7 @@ def test_each_dbt_test_fails_for_its_reason(warehouse: Warehouse, lake: Lake) ->
 
     def failing() -> set[str]:
         outcome = warehouse.build(
-            FIRST, FIRST, "--select", "tag:chain,resource_type:test", command="test"
+            FIRST, FIRST, "--select", "+blocks_daily,resource_type:test", command="test"
         )
         assert outcome.exception is None, outcome.exception
         return {run.node.name for run in outcome.result if run.status == "fail"}  # type: ignore[union-attr]

@@ -11,7 +11,10 @@ from dbt.contracts.graph.nodes import ModelNode
 
 from crypto_assets.raw_views import union_views
 
-SOURCES_OF_CHAINS = {"chain_blocks", "chain_transactions", "chain_logs", "covered_days"}
+SOURCES_OF_CHAINS = {
+    *("chain_blocks", "chain_transactions", "chain_logs", "chain_calls", "covered_days"),
+    *("deployments", "trusted_tokens", "derived_pools"),
+}
 
 CANDLE_COLUMNS = [
     "venue",
@@ -49,6 +52,7 @@ def test_public_surface(models: dict[str, Any]) -> None:
             node.config.meta.get("lookahead_days", 0),
         )
         for name, node in models.items()
+        if not is_by_range(node) or node.schema == "defi"
     }
     assert surface == {
         "staging.stg_binance__klines": ("view", None, 0),
@@ -73,35 +77,73 @@ def test_public_surface(models: dict[str, Any]) -> None:
         "markets.venue_deviations_1m": ("incremental", "opened_at", 1),
         "markets.index_prices_1m": ("incremental", "opened_at", 1),
         "network.blocks_daily": ("incremental", "day", 0),
+        "defi.dex_ohlcv_1h": ("incremental", "opened_at", 1),
+        "defi.dex_pools": ("view", None, 0),
+        "defi.dex_pools_daily": ("incremental", "day", 1),
+        "defi.dex_trades": ("view", None, 0),
+        "defi.lending_borrow": ("view", None, 0),
+        "defi.lending_reserves_hourly": ("incremental", "hour", 1),
+        "defi.lending_supply": ("view", None, 0),
+        "defi.stablecoin_flows_daily": ("incremental", "day", 0),
+        "defi.token_prices_1m": ("incremental", "opened_at", 1),
         "quality.gaps": ("incremental", "started_at", 0),
         "quality.check_results": ("view", None, 0),
     }
 
 
-def test_every_model_is_under_contract_and_replaced_by_day(models: dict[str, Any]) -> None:
+def is_by_range(node: ModelNode) -> bool:
+    return "range" in node.config.tags
+
+
+def test_every_model_is_under_contract_and_replaced_by_its_partition(
+    models: dict[str, Any],
+) -> None:
     assert [name for name, node in models.items() if not node.config.contract.enforced] == []
-    strategies = {
-        node.config.incremental_strategy
-        for node in models.values()
-        if node.config.materialized == "incremental"
+    tables = {name: node for name, node in models.items() if name not in views_of(models)}
+    assert {name: node.config.incremental_strategy for name, node in tables.items()} == {
+        name: "replace_ranges" if is_by_range(node) else "replace_days"
+        for name, node in tables.items()
     }
-    assert strategies == {"replace_days"}
+    for name, node in tables.items():
+        # What the publisher cuts a table by.
+        by_range = {"chain", "block_range", "block_number"} <= set(node.columns)
+        assert is_by_range(node) == (node.config.meta.get("grid") == "range"), name
+        assert by_range if is_by_range(node) else node.config.event_time in node.columns, name
 
 
-def test_models_of_chains_are_those_that_read_chains(models: dict[str, Any]) -> None:
-    """The two groups are built in runs of their own: none may read what the other one builds."""
-    of_chains = {name for name, node in models.items() if "chain" in node.config.tags}
-    assert of_chains == {
-        "staging.stg_chain__blocks",
-        "staging.stg_chain__logs",
-        "staging.stg_chain__transactions",
-        "network.blocks_daily",
-    }
+def views_of(models: dict[str, Any]) -> set[str]:
+    return {name for name, node in models.items() if node.config.materialized == "view"}
+
+
+def test_groups_read_what_is_built_before_them(models: dict[str, Any]) -> None:
+    """Venues, ranges of chains and days of chains are built in runs of their own, in that order."""
     names = {node.unique_id: name for name, node in models.items()}
-    for name, node in models.items():
-        reads = [names.get(key, key.split(".")[-1]) for key in node.depends_on.nodes]
-        groups = {read in of_chains | SOURCES_OF_CHAINS for read in reads}
-        assert groups == {name in of_chains}, name
+
+    def group(name: str) -> str:
+        if name not in models:
+            of_days = name in {"covered_days", "trusted_tokens"}
+            return "days" if of_days else "ranges" if name in SOURCES_OF_CHAINS else "venues"
+        tags = models[name].config.tags
+        return "ranges" if "range" in tags else "days" if "chain" in tags else "venues"
+
+    reads = {
+        (group(name), group(read), read)
+        for name, node in models.items()
+        for read in (names.get(key, key.split(".")[-1]) for key in node.depends_on.nodes)
+        if group(name) != group(read)
+    }
+    crossing = {(one, other) for one, other, _ in reads}
+    assert crossing == {("days", "ranges"), ("days", "venues"), ("ranges", "days")}
+    # The index is all that days take of venues, and prices, in views, all that ranges take of days.
+    assert {read for one, other, read in reads if other == "venues"} == {"markets.index_prices_1m"}
+    of_days = {
+        (name, read)
+        for name, node in models.items()
+        for read in (names.get(key, key.split(".")[-1]) for key in node.depends_on.nodes)
+        if group(name) == "ranges" and group(read) == "days"
+    }
+    assert {read for _, read in of_days} == {"defi.token_prices_1m", "trusted_tokens"}
+    assert {name for name, read in of_days if read in models} <= views_of(models)
 
 
 def test_sources_of_chains_have_the_columns_that_are_committed(manifest: Manifest) -> None:

@@ -1,0 +1,23 @@
+with
+
+source as (
+
+    {{ aave_v3_logs('aave_v3_repay') }}
+
+),
+
+renamed as (
+
+    select
+        {{ lending_event_columns() }}
+        {{ word_to_address(topic_word('topic1')) }} as reserve_address,
+        {{ word_to_address(topic_word('topic2')) }} as user_address,
+        {{ word_to_address(topic_word('topic3')) }} as repayer,
+        {{ word_to_amount(word('data', 0)) }} as amount_raw,
+        {{ word_overflow(word('data', 0)) }} as amount_overflow,
+        {{ word_to_amount(word('data', 1)) }} != 0 as uses_atokens,
+    from source
+
+)
+
+select * from renamed
