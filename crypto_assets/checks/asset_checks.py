@@ -18,7 +18,17 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
 )
 
 from crypto_assets.catalog import BlockRange, Catalog, Chain
-from crypto_assets.checks import binance, coinbase, history, index, kraken, markets, network
+from crypto_assets.checks import (
+    binance,
+    coinbase,
+    defi,
+    defi_days,
+    history,
+    index,
+    kraken,
+    markets,
+    network,
+)
 from crypto_assets.checks.chain import chain_suites
 from crypto_assets.checks.data_docs import build_data_docs, keep_validation
 from crypto_assets.checks.nodes import nodes_agree
@@ -29,7 +39,7 @@ from crypto_assets.checks.suite import Row, Suite, SuiteResult, evaluate
 from crypto_assets.lake.layout import Lake
 from crypto_assets.partitions import days_of, ranges_of
 from crypto_assets.sources.evm_rows import datasets
-from crypto_assets.warehouse import attach_raw_views
+from crypto_assets.warehouse import attach_raw_views, load_chains, load_ranges
 
 SUITES: tuple[Suite, ...] = (
     *binance.SUITES,
@@ -52,10 +62,16 @@ def build_checks(
     def attach(connection: duckdb.DuckDBPyConnection, keys: list[str]) -> None:
         attach_raw_views(connection, lake, days_of(keys))
 
+    def as_they_are(connection: duckdb.DuckDBPyConnection, keys: list[str]) -> None:
+        """The marts of venues rest on views over all days."""
+
     def scope(keys: list[str]) -> Scope:
         return market_days(catalog, days_of(keys))
 
-    return [_build_check(suite, lake, days, scope, attach) for suite in SUITES]
+    return [
+        _build_check(suite, lake, days, scope, as_they_are if suite.reads_warehouse else attach)
+        for suite in SUITES
+    ]
 
 
 def build_chain_checks(
@@ -89,15 +105,38 @@ def guards_of(chain: Chain) -> tuple[str, ...]:
     return tuple(suite.name for suite in (*chain_suites(chain), nodes_agree(chain)))
 
 
+def mart_guards_of(chain: Chain) -> tuple[str, ...]:
+    """Names of the suites that what is decoded of a range must pass before days are built on it."""
+    return tuple(suite.name for suite in defi.range_suites(chain))
+
+
+def build_mart_checks(
+    lake: Lake, chain: Chain, chains: Sequence[Chain], ranges: dg.PartitionsDefinition[str]
+) -> list[dg.AssetChecksDefinition]:
+    """Those of what is decoded of a chain's ranges; they need the DuckDB resource `warehouse`."""
+
+    def prepare(connection: duckdb.DuckDBPyConnection, keys: list[str]) -> None:
+        load_ranges(connection, lake, chain, ranges_of(keys), chains)
+
+    def scope(keys: list[str]) -> Scope:
+        return chain_ranges(chain, ranges_of(keys))
+
+    return [_build_check(suite, lake, ranges, scope, prepare) for suite in defi.range_suites(chain)]
+
+
 def build_network_checks(
-    lake: Lake, days: dg.PartitionsDefinition[str]
+    lake: Lake, chains: Sequence[Chain], days: dg.PartitionsDefinition[str]
 ) -> list[dg.AssetChecksDefinition]:
     """Those of the marts over all chains; they need the DuckDB resource `warehouse`."""
+
+    def prepare(connection: duckdb.DuckDBPyConnection, keys: list[str]) -> None:
+        load_chains(connection, lake, days_of(keys), chains)
 
     def scope(keys: list[str]) -> Scope:
         return days_alone(days_of(keys))
 
-    return [_build_check(suite, lake, days, scope) for suite in network.SUITES]
+    suites = (*network.SUITES, *defi_days.SUITES)
+    return [_build_check(suite, lake, days, scope, prepare) for suite in suites]
 
 
 def keep(lake: Lake, result: SuiteResult) -> Path:
@@ -114,14 +153,15 @@ def _build_check(
     lake: Lake,
     partitions: dg.PartitionsDefinition[str],
     scope: Callable[[list[str]], Scope],
-    attach: _Attach | None = None,
+    attach: _Attach,
 ) -> dg.AssetChecksDefinition:
-    """`attach` makes the raw views for a suite that does not read the warehouse."""
+    """`attach` makes the raw views that the suite reads, in the warehouse if it reads that."""
 
     def check(context: dg.AssetCheckExecutionContext) -> Any:
         keys = list(context.partition_keys)
         judged = scope(keys)
-        with _connect(context, None if suite.reads_warehouse else attach, keys) as connection:
+        with _connect(context, suite) as connection:
+            attach(connection, keys)
             result = evaluate(suite, connection, judged, run_id=context.run.run_id)
         return _events(context, result, keep(lake, result))
 
@@ -142,15 +182,14 @@ def _build_check(
 
 @contextmanager
 def _connect(
-    context: dg.AssetCheckExecutionContext, attach: _Attach | None, keys: list[str]
+    context: dg.AssetCheckExecutionContext, suite: Suite
 ) -> Iterator[duckdb.DuckDBPyConnection]:
-    if attach is None:
+    if suite.reads_warehouse:
         # The resource leaves its connection open, and the file locked, when an error passes by.
         with context.resources.warehouse.get_connection() as connection, closing(connection):
             yield connection
     else:
         with duckdb.connect() as connection:
-            attach(connection, keys)
             yield connection
 
 

@@ -12,11 +12,18 @@ import dagster as dg
 import duckdb
 import pyarrow as pa
 import pytest
+from chain_days import ETHEREUM, OTHER
 from dagster._core.storage.asset_check_state import AssetCheckState, bulk_update_asset_check_state
 from dagster_duckdb import DuckDBResource
 
 from crypto_assets.catalog import Catalog, Dataset, Listing, MarketDay
-from crypto_assets.checks.asset_checks import SUITES, build_checks
+from crypto_assets.checks.asset_checks import (
+    SUITES,
+    build_checks,
+    build_mart_checks,
+    guards_of,
+    mart_guards_of,
+)
 from crypto_assets.lake import Lake, PartitionWriter
 from crypto_assets.sources.binance import KLINES, REST_KLINES, TRADES
 from crypto_assets.warehouse import attach_raw_views
@@ -199,6 +206,26 @@ def test_every_suite_is_a_partitioned_check_of_its_asset(lake: Lake, catalog: Ca
     # Whether a day blocks what is built on it depends on the claims that it breaks.
     assert specs == {s.name: (s.asset, True, PARTITIONS) for s in SUITES}
     assert len(specs) == len(SUITES)
+
+
+def test_suites_of_decoded_ranges_are_checks_of_their_chain_and_guard_its_days(
+    lake: Lake,
+) -> None:
+    ranges = dg.DynamicPartitionsDefinition(name="ethereum_ranges")
+    specs = {
+        spec.name: spec
+        for check in build_mart_checks(lake, ETHEREUM, [ETHEREUM, OTHER], ranges)
+        for spec in check.check_specs
+    }
+
+    assert tuple(specs) == mart_guards_of(ETHEREUM)
+    for name, spec in specs.items():
+        assert name.startswith("ethereum_"), name
+        assert spec.asset_key.path[-1] == "ethereum", name
+        assert (spec.blocking, spec.partitions_def) == (True, ranges), name
+    # Of two chains none stands for the other.
+    assert not set(mart_guards_of(ETHEREUM)) & set(mart_guards_of(OTHER))
+    assert not set(mart_guards_of(ETHEREUM)) & set(guards_of(ETHEREUM))
 
 
 def test_kept_results_are_what_raw_check_results_shows(
