@@ -17,7 +17,14 @@ import pyarrow as pa
 from benchmarks.alone import alone
 from benchmarks.report import Line, Scale, note, ratio
 from benchmarks.trades import FIRST_ID, trades_query
-from crypto_assets.assets.dbt import OF_CHAINS, dbt_arguments, dbt_cli
+from crypto_assets.assets.dbt import (
+    DBT_BUILD,
+    OF_CHAINS,
+    OF_RANGES,
+    days_window,
+    dbt_cli,
+    rebuilding,
+)
 from crypto_assets.catalog import MarketDay
 from crypto_assets.lake import Lake, PartitionWriter
 from crypto_assets.settings import Profile, Settings, export_to_dbt
@@ -108,8 +115,10 @@ def run_dbt(folder: Path, days: list[date]) -> tuple[float, float]:
     export_to_dbt(settings)
     target = settings.home / "dbt" / "run"
     started = time.perf_counter()
-    of_venues = [*dbt_arguments(days), "--exclude", OF_CHAINS]
-    dbt_cli().cli(of_venues, target_path=target).wait()
+    of_venues = [*DBT_BUILD, "--exclude", f"{OF_CHAINS} {OF_RANGES}"]
+    with rebuilding(days_window(days)):
+        command = dbt_cli().cli(of_venues, target_path=target)
+    command.wait()
     seconds = time.perf_counter() - started
     results = json.loads((target / "run_results.json").read_text(encoding="utf-8"))["results"]
     (model,) = (result for result in results if result["unique_id"] == _MODEL)

@@ -18,15 +18,24 @@ import duckdb
 
 from crypto_assets import sandbox
 from crypto_assets.assets.collect import Collector
-from crypto_assets.assets.dbt import OF_CHAINS, dbt_arguments, dbt_cli, prepare_manifest
+from crypto_assets.assets.dbt import (
+    DBT_BUILD,
+    OF_CHAINS,
+    OF_RANGES,
+    days_window,
+    dbt_cli,
+    prepare_manifest,
+    rebuilding,
+)
 from crypto_assets.catalog import load_catalog
 from crypto_assets.checks.asset_checks import SUITES
 from crypto_assets.definitions import build_definitions
 from crypto_assets.lake import Lake
+from crypto_assets.publishing import publish
 from crypto_assets.runs import dagster_home, run_range
 from crypto_assets.settings import Profile, Settings, export_to_dbt
 from crypto_assets.sources.binance import Binance
-from crypto_assets.warehouse import load_raw, publish
+from crypto_assets.warehouse import load_raw
 
 FIRST_DAY = date(2020, 1, 1)
 WHOLE, RAW_ALONE = "binance", "raw_alone"
@@ -157,8 +166,10 @@ def fill(count: int) -> None:
         load_raw(connection, home.collector.lake, days)
     export_to_dbt(home.settings)
     target = home.settings.home / "dbt" / "run"
-    of_venues = [*dbt_arguments(days), "--exclude", OF_CHAINS]
-    dbt_cli().cli(of_venues, target_path=target).wait()
+    of_venues = [*DBT_BUILD, "--exclude", f"{OF_CHAINS} {OF_RANGES}"]
+    with rebuilding(days_window(days)):
+        command = dbt_cli().cli(of_venues, target_path=target)
+    command.wait()
     manifest = json.loads(prepare_manifest(home.settings).read_text(encoding="utf-8"))
     with duckdb.connect(warehouse) as connection:
         publish(connection, home.collector.lake, manifest, days)

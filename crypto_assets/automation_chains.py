@@ -1,47 +1,24 @@
-"""What runs for chains, and when: jobs over ranges and over days, sensors, and the re-check.
+"""What fetches block ranges, and when: jobs, sensors, and the re-check.
 
-New ranges and stale ones come from sensors, and from what they bring follow the days; so a range
-that is found to be off the chain is fetched again, and all that was made of it is made anew.
+New ranges and stale ones come from sensors; what is made of them follows, see `automation_marts`.
+So a range that is found to be off the chain is fetched again, and all that was made of it anew.
 """
 
-import hashlib
-import json
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
-from datetime import UTC, date, datetime, timedelta
-from typing import Any
 
 import dagster as dg
-from more_itertools import batched, split_when
 from pydantic import Field
 
 from crypto_assets.assets.chain import stale_observation
 from crypto_assets.assets.collect_ranges import RangeCollector
 from crypto_assets.catalog import BlockRange, Chain, ChainRange, Dataset
-from crypto_assets.checks.asset_checks import guards_of
-from crypto_assets.checks.results import NOT_CHECKED, refusals
-from crypto_assets.lake import Lake, Proof, find_range, stale_ranges
-from crypto_assets.partitions import (
-    check_grid,
-    days_covered,
-    range_partitions,
-    ranges_of,
-    ranges_of_day,
-    register_ranges,
-)
-from crypto_assets.warehouse import proofs_around, published_at
-
-# The job over what no chain owns: days of all chains.
-NETWORK = "network"
+from crypto_assets.lake import find_range, stale_ranges
+from crypto_assets.partitions import check_grid, range_partitions, ranges_of, register_ranges
 
 _RECHECK_MINUTE = 17
 # A tick asks for so many runs at most; the next one for more.
 _REQUESTS_PER_TICK = 20
-_RECORDS_PER_TICK = 1000
-_DAYS_PER_RUN = 31
-_LONG_AGO = datetime(1, 1, 1, tzinfo=UTC)
-_A_DAY = timedelta(days=1)
 
 
 def build_chain_jobs(
@@ -58,18 +35,6 @@ def build_chain_jobs(
         tags={"chain": chain.name},
     )
     return collect, _registration(chain), _recheck(chain)
-
-
-def build_network_job(marts: dg.AssetSelection) -> "dg.UnresolvedAssetJobDefinition":
-    """The job over days of all chains; `marts` is all that is made of their raw ranges by day."""
-    return dg.define_asset_job(
-        NETWORK,
-        selection=marts,
-        description=(
-            "Builds what is made of chains by UTC day, for days whose blocks are all there, and "
-            "publishes it."
-        ),
-    )
 
 
 def build_chain_sensors(
@@ -91,134 +56,6 @@ def build_recheck_schedule(job: dg.JobDefinition, chain: Chain) -> dg.ScheduleDe
             f"at minute {_RECHECK_MINUTE}."
         ),
     )
-
-
-def build_days_sensor(
-    chains: Sequence[Chain], job: "dg.UnresolvedAssetJobDefinition"
-) -> dg.SensorDefinition:
-    """Asks for the days that ranges, new or fetched again, cover."""
-
-    @dg.sensor(
-        name=f"{NETWORK}_days",
-        job=job,
-        minimum_interval_seconds=60,
-        description=(
-            "Builds a day of the chains once ranges cover it from end to end, and again whenever "
-            "one of them was replaced."
-        ),
-    )
-    def days(
-        context: dg.SensorEvaluationContext, ranges: dg.ResourceParam[RangeCollector]
-    ) -> dg.SensorResult:
-        state: dict[str, Any] = json.loads(context.cursor or "{}")
-        requests: list[dg.RunRequest] = []
-        for chain in chains:
-            seen = _Seen(**state.get(chain.name, {}))
-            changed = _changed_ranges(context.instance, ranges.lake, chain, seen)
-            state[chain.name] = asdict(seen)
-            requests += _days_of(ranges.lake, chain, changed)
-        return dg.SensorResult(
-            run_requests=requests,
-            skip_reason=None if requests else "no range has made a further day whole",
-            cursor=json.dumps(state),
-        )
-
-    return days
-
-
-@dataclass
-class _Seen:
-    """How far the materializations of a chain were read, and ranges whose checks are not done."""
-
-    storage_id: int = 0
-    unchecked: list[str] = field(default_factory=list)
-
-
-def _changed_ranges(
-    instance: dg.DagsterInstance, lake: Lake, chain: Chain, seen: _Seen
-) -> list[Proof]:
-    """Ranges that were committed, or checked, since the last tick, and that passed their checks."""
-    records = instance.fetch_materializations(
-        dg.AssetRecordsFilter(
-            asset_key=dg.AssetKey(["raw", chain.dataset("blocks")]),
-            after_storage_id=seen.storage_id,
-        ),
-        limit=_RECORDS_PER_TICK,
-        ascending=True,
-    ).records
-    keys = dict.fromkeys([*seen.unchecked, *(str(record.partition_key) for record in records)])
-    seen.storage_id = max([seen.storage_id, *(record.storage_id for record in records)])
-    seen.unchecked = []
-    passed = []
-    for key in keys:
-        proofs = find_range(lake, ChainRange(chain.name, BlockRange.parse(key)))
-        if proofs is None:
-            continue
-        refused = refusals(lake, guards_of(chain), [proofs["blocks"]])
-        if any(line.endswith(NOT_CHECKED) for line in refused):
-            seen.unchecked.append(key)
-        elif not refused:
-            passed.append(proofs["blocks"])
-    return passed
-
-
-def _days_of(lake: Lake, chain: Chain, changed: Sequence[Proof]) -> list[dg.RunRequest]:
-    """A run for each stretch of days that rest on some ranges and were not built since."""
-    days: dict[date, str] = {}
-    for day, of_day in days_around(lake, chain, changed).items():
-        newest = max((proof.fetched_at for proof in of_day), default=_LONG_AGO)
-        is_built = published_at(lake, NETWORK, "blocks_daily", day) >= newest
-        if not is_built and not refusals(lake, guards_of(chain), of_day):
-            days[day] = " ".join(digest for p in of_day for digest in p.group.values())
-    requests = []
-    for stretch in split_when(sorted(days), lambda one, other: one + _A_DAY != other):
-        for some in batched(stretch, _DAYS_PER_RUN):
-            # Asked for once in the state that these days are in, and again in any other.
-            state = hashlib.sha256("; ".join(days[day] for day in some).encode()).hexdigest()
-            requests.append(
-                dg.RunRequest(
-                    run_key=f"{chain.name} {some[0]} {some[-1]} {state[:12]}",
-                    tags={
-                        "dagster/asset_partition_range_start": some[0].isoformat(),
-                        "dagster/asset_partition_range_end": some[-1].isoformat(),
-                    },
-                )
-            )
-    return requests
-
-
-def covered_days(lake: Lake, chain: Chain, first: date, last: date) -> dict[date, list[Proof]]:
-    """Days from `first` to `last`, both inclusive, that a chain's committed ranges cover.
-
-    Each with the proofs of the blocks that it holds.
-    """
-    held = proofs_around(lake, chain, [first, last])
-    by_key = {proof.partition: proof for proof in held}
-    return {
-        day: [by_key[blocks.key] for blocks in ranges_of_day(day, held)]
-        for day in days_covered(held)
-        if first <= day <= last
-    }
-
-
-def days_around(lake: Lake, chain: Chain, of_blocks: Iterable[Proof]) -> dict[date, list[Proof]]:
-    """Covered days that may be so only because some ranges are there, as `covered_days`.
-
-    A range without a block of a day may still be the one that shows that nothing is missing at its
-    edge, so the days beside its own count too.
-    """
-    windows = sorted(
-        (proof.first_at.date() - _A_DAY, proof.last_at.date() + _A_DAY)
-        for proof in of_blocks
-        if proof.first_at is not None and proof.last_at is not None
-    )
-    return {
-        day: of_day
-        for some in split_when(windows, lambda one, other: one[1] + _A_DAY < other[0])
-        for day, of_day in covered_days(
-            lake, chain, some[0][0], max(last for _, last in some)
-        ).items()
-    }
 
 
 def _new_ranges(chain: Chain, job: "dg.UnresolvedAssetJobDefinition") -> dg.SensorDefinition:

@@ -14,8 +14,10 @@ from more_itertools import split_when
 
 from crypto_assets.assets.collect_ranges import RangeCollector
 from crypto_assets.automation import MARTS
-from crypto_assets.automation_chains import NETWORK, days_around
+from crypto_assets.automation_marts import NETWORK, days_around, marts_of
 from crypto_assets.catalog import KINDS, BlockRange, Chain, ChainRange
+from crypto_assets.checks.asset_checks import guards_of
+from crypto_assets.checks.results import refusals
 from crypto_assets.definitions import build_definitions, connect_chains, connect_venues
 from crypto_assets.errors import CryptoAssetsError, NotFinalError
 from crypto_assets.lake import find_range, stale_ranges
@@ -76,26 +78,46 @@ class Backfill:
     def chain(self, chain: Chain, ranges: Sequence[BlockRange]) -> list[date]:
         """Ranges that follow each other, and those beside them that turn out to be off the chain.
 
-        Returns the days that they may have made whole, in order; see `network`.
+        What is made of them by range follows. Returns the days that they may have made whole, in
+        order; see `network`.
         """
         lake = self.ranges.lake
         check_grid(self._instance, lake, chain)
         register_ranges(self._instance, chain.name, ranges)
         pending = [*ranges]
         done: set[BlockRange] = set()
-        days: set[date] = set()
         while pending:
             self._expect(len(pending) * len(KINDS))
             for stretch in split_when(pending, lambda one, other: one.beside(1) != other):
                 for some in chunks(stretch, self._settings.max_partitions_per_run):
                     self._run(chain.name, some, [f"raw__{chain.name}"])
-            held = [find_range(lake, ChainRange(chain.name, blocks)) for blocks in pending]
-            days.update(days_around(lake, chain, (each["blocks"] for each in held if each)))
             done.update(pending)
             stale = [each.part.blocks for each in stale_ranges(lake, chain.name)]
             pending = [blocks for blocks in stale if blocks not in done]
             register_ranges(self._instance, chain.name, pending)
-        return sorted(days)
+        return self._decode(chain, sorted(done))
+
+    def _decode(self, chain: Chain, ranges: Sequence[BlockRange]) -> list[date]:
+        """Make of ranges that passed every check what is made by range; returns their days."""
+        lake = self.ranges.lake
+        held = {blocks: find_range(lake, ChainRange(chain.name, blocks)) for blocks in ranges}
+        of_blocks = {blocks: proofs["blocks"] for blocks, proofs in held.items() if proofs}
+        sound = [
+            blocks
+            for blocks, proof in of_blocks.items()
+            if not refusals(lake, guards_of(chain), [proof])
+        ]
+        self._expect(len(sound))
+        ops = [f"raw__{chain.name}_calls"]
+        for stretch in split_when(sound, lambda one, other: one.beside(1) != other):
+            for some in chunks(stretch, self._settings.max_partitions_per_run):
+                self._run(marts_of(chain), some, ops)
+                if len(some) > 1 and not self.outcomes[-1].is_proven:
+                    # One that cannot be decoded must not keep back the others.
+                    del self.outcomes[-1]
+                    for blocks in some:
+                        self._run(marts_of(chain), [blocks], ops)
+        return sorted(days_around(lake, chain, of_blocks.values()))
 
     def network(self, days: Sequence[date]) -> None:
         """What is made of chains by day, for days that at least one of them covers."""

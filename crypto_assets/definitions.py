@@ -15,6 +15,7 @@ import httpx
 from dagster_duckdb import DuckDBResource
 
 from crypto_assets import sandbox
+from crypto_assets.assets.calls import build_calls_asset
 from crypto_assets.assets.chain import build_chain_assets
 from crypto_assets.assets.collect import Collector
 from crypto_assets.assets.collect_ranges import RangeCollector
@@ -22,23 +23,31 @@ from crypto_assets.assets.dbt import (
     build_dbt_assets,
     build_dbt_chain_assets,
     chain_sources,
+    day_marts,
     dbt_cli,
     prepare_manifest,
+    range_marts,
 )
+from crypto_assets.assets.dbt_ranges import build_dbt_range_assets, range_sources
 from crypto_assets.assets.published import build_published_asset
 from crypto_assets.assets.raw import build_raw_asset
 from crypto_assets.automation import build_jobs, build_schedules
 from crypto_assets.automation_chains import (
     build_chain_jobs,
     build_chain_sensors,
-    build_days_sensor,
-    build_network_job,
     build_recheck_schedule,
+)
+from crypto_assets.automation_marts import (
+    build_days_sensor,
+    build_marts_job,
+    build_marts_sensor,
+    build_network_job,
 )
 from crypto_assets.catalog import Catalog, Chain, Dataset, load_catalog, load_chains
 from crypto_assets.checks.asset_checks import (
     build_chain_checks,
     build_checks,
+    build_mart_checks,
     build_network_checks,
 )
 from crypto_assets.errors import CatalogError
@@ -51,6 +60,7 @@ from crypto_assets.sources.binance import Binance
 from crypto_assets.sources.ccxt_candles import Ccxt
 from crypto_assets.sources.coinbase import Coinbase
 from crypto_assets.sources.evm import PROOFS, Evm
+from crypto_assets.sources.evm_calls import all_datasets
 from crypto_assets.sources.evm_rows import datasets
 from crypto_assets.sources.kraken import Kraken
 from crypto_assets.sources.venue import Venue
@@ -154,27 +164,47 @@ def _of_chains(
     marts = build_dbt_chain_assets(settings, manifest, days, chains)
     published = build_published_asset("chains", manifest, days, sorted(marts.keys), _raw_of(chains))
     network = build_network_job(dg.AssetSelection.assets(*marts.keys, *published.keys))
-    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [*chain_sources(chains), marts, published]
-    checks = build_network_checks(ranges.lake, days)
+    decoded = {one.name: build_dbt_range_assets(settings, manifest, one, chains) for one in chains}
+    assets: list[dg.AssetsDefinition | dg.AssetSpec] = [
+        *chain_sources(chains),
+        *range_sources(decoded.values()),
+        marts,
+        published,
+    ]
+    checks = build_network_checks(ranges.lake, chains, days)
     jobs: list[dg.JobDefinition | dg.UnresolvedAssetJobDefinition] = [network]
-    schedules, sensors = [], [build_days_sensor(chains, network)]
+    schedules = []
+    sensors = [build_days_sensor(chains, network, range_marts(manifest), day_marts(manifest))]
     for chain in chains:
-        of_chain = datasets(chain)
+        of_chain, grid = datasets(chain), range_partitions(chain.name)
         collect, register, recheck = build_chain_jobs(chain, of_chain)
-        assets.append(build_chain_assets(chain, of_chain, policy))
-        checks += build_chain_checks(
-            ranges.lake, chain, range_partitions(chain.name), partial(ranges.node_facts, chain)
+        raw = build_chain_assets(chain, of_chain, policy)
+        calls = build_calls_asset(chain, policy)
+        shown = build_published_asset(
+            chain.name,
+            manifest,
+            grid,
+            sorted(decoded[chain.name].keys),
+            _raw_of(chains),
+            chain=chain,
         )
-        jobs += [collect, register, recheck]
+        decode = build_marts_job(
+            chain, dg.AssetSelection.assets(*calls.keys, *decoded[chain.name].keys, *shown.keys)
+        )
+        assets += [raw, calls, decoded[chain.name], shown]
+        checks += build_chain_checks(ranges.lake, chain, grid, partial(ranges.node_facts, chain))
+        checks += build_mart_checks(ranges.lake, chain, chains, grid)
+        jobs += [collect, decode, register, recheck]
         schedules.append(build_recheck_schedule(recheck, chain))
         sensors += build_chain_sensors(chain, collect)
+        sensors.append(build_marts_sensor(chain, decode, range_marts(manifest)))
     return dg.Definitions(
         assets=assets, asset_checks=checks, jobs=jobs, schedules=schedules, sensors=sensors
     )
 
 
 def _raw_of(chains: Sequence[Chain]) -> list[Dataset]:
-    return [dataset for chain in chains for dataset in datasets(chain)]
+    return [dataset for chain in chains for dataset in all_datasets(chain)]
 
 
 def _resource(value: Collector | RangeCollector) -> dg.ResourceDefinition:

@@ -2,7 +2,8 @@
 
     raw.<dataset>                            market, date, and the dataset's columns
     raw.<chain>_blocks, _transactions, _logs range, and the dataset's columns
-    raw.chain_blocks, _transactions, _logs   those of every chain; chain before their columns
+    raw.<chain>_calls                        range, and the columns of what contracts answered
+    raw.chain_blocks, …, raw.chain_calls     those of every chain; chain before their columns
     raw.proofs, raw.check_results            of all files
 
 No file of data is opened here; which exist, names alone tell.
@@ -18,12 +19,13 @@ from pathlib import Path
 import duckdb
 import pyarrow as pa
 
-from crypto_assets.catalog import KINDS, BlockRange, Dataset, Kind
+from crypto_assets.catalog import CALLS, KINDS, AnyKind, BlockRange, Dataset
 from crypto_assets.catalog.chains import dataset_name
 from crypto_assets.checks.results import CHECK_RESULTS
 from crypto_assets.lake import Lake
 from crypto_assets.lake.proof import METADATA_KEY
 from crypto_assets.sources import DATASETS
+from crypto_assets.sources.evm_calls import CALLS_SCHEMA
 from crypto_assets.sources.evm_rows import BLOCKS, LOGS, TRANSACTIONS
 
 PROOF_COLUMNS: Mapping[str, str] = {
@@ -55,7 +57,10 @@ PROOF_COLUMNS: Mapping[str, str] = {
     "last_hash": "VARCHAR",
     "asked": "VARCHAR",
 }
-_SCHEMAS: Mapping[Kind, pa.Schema] = dict(zip(KINDS, (BLOCKS, TRANSACTIONS, LOGS), strict=True))
+_SCHEMAS: Mapping[AnyKind, pa.Schema] = {
+    **dict(zip(KINDS, (BLOCKS, TRANSACTIONS, LOGS), strict=True)),
+    CALLS: CALLS_SCHEMA,
+}
 
 
 def raw_views(
@@ -108,7 +113,7 @@ def union_views(chains: Sequence[Dataset]) -> dict[str, str]:
         views[f"raw.chain_{kind}"] = " union all ".join(
             f"select {literal(dataset.venue)} as chain, * from raw.{dataset.name}"
             for dataset in of_kind
-        ) or _nothing({"chain": "VARCHAR", "range": "VARCHAR", **_columns(schema)})
+        ) or nothing({"chain": "VARCHAR", "range": "VARCHAR", **_columns(schema)})
     return views
 
 
@@ -128,8 +133,8 @@ def proofs(
         if query := _proofs_in(lake.raw / dataset.name, patterns):
             recorded = _records(lake, dataset, ranges)
             queries.append(f"select * from ({query}) where {_range_in('file')} in ({recorded})")
-    nothing = _nothing({**PROOF_COLUMNS, "file": "VARCHAR"})
-    return " union all ".join(query for query in queries if query) or nothing
+    none = nothing({**PROOF_COLUMNS, "file": "VARCHAR"})
+    return " union all ".join(query for query in queries if query) or none
 
 
 def check_results(
@@ -156,13 +161,19 @@ def literal(text: str) -> str:
     return "'" + text.replace("'", "''") + "'"
 
 
+def nothing(columns: Mapping[str, str]) -> str:
+    """An empty relation of these columns, type by name."""
+    nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
+    return f"select {nulls} where false"
+
+
 def _scan(
     folder: Path, patterns: Sequence[str], columns: Mapping[str, str], hive: Sequence[str] = ()
 ) -> str:
     """All rows of the files; the columns in `hive` are told by the names of their folders."""
     files = _files(folder, patterns)
     if files is None:
-        return _nothing(columns)
+        return nothing(columns)
     names = ", ".join(f'"{name}"' for name in columns)
     types = ", ".join(f"{literal(name)}: {columns[name]}" for name in hive)
     options = f", hive_types={{{types}}}" if hive else ""
@@ -224,11 +235,6 @@ def _files(folder: Path, patterns: Sequence[str]) -> str | None:
     found = [pattern for pattern in patterns if next(folder.glob(pattern), None)]
     literals = ", ".join(literal(f"{folder}/{pattern}") for pattern in found)
     return f"[{literals}]" if found else None
-
-
-def _nothing(columns: Mapping[str, str]) -> str:
-    nulls = ", ".join(f'null::{kind} as "{name}"' for name, kind in columns.items())
-    return f"select {nulls} where false"
 
 
 def _columns(schema: pa.Schema) -> dict[str, str]:

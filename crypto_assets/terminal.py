@@ -18,7 +18,9 @@ from crypto_assets.lake.durable import storage_errors
 from crypto_assets.settings import Settings
 
 if TYPE_CHECKING:
-    # Takes seconds to import.
+    # Each takes long to import.
+    import duckdb
+
     from crypto_assets.backfill import Backfill
 
 out = Console()
@@ -150,14 +152,7 @@ def print_summary(settings: Settings, *, has_chains: bool) -> None:
             order by any_value(asset), venue, market
             """
         ).fetchall()
-        days = (
-            connection.execute(
-                "select chain, day, block_count, transaction_count, log_count "
-                "from network.blocks_daily order by all"
-            ).fetchall()
-            if has_chains
-            else []
-        )
+        days, pools, events = _of_chains(connection) if has_chains else ([], [], [])
     table = Table(
         "venue", "market", "last price", "index, USD", "median bps", "farthest bps",
         box=None, padding=(0, 1, 0, 0), title="venues beside the index", title_justify="left",
@@ -170,6 +165,16 @@ def print_summary(settings: Settings, *, has_chains: bool) -> None:
     out.print(table)
     for chain, day, blocks, transactions, logs in days:
         out.print(f"{chain} {day}: {blocks:,} blocks, {transactions:,} transactions, {logs:,} logs")
+    if pools:
+        table = Table(
+            "pool", "pair", "swaps", "volume, USD", "fee, bps", "given over got, median bps",
+            box=None, padding=(0, 1, 0, 0), title="DEX trades at the venues' index prices",
+            title_justify="left",
+        )  # fmt: skip
+        for pool, pair, swaps, usd, fee, bps in pools:
+            table.add_row(pool, pair, f"{swaps:,}", f"{usd:,.0f}", f"{fee / 100:g}", f"{bps:+.2f}")
+        out.print(table)
+        out.print(", ".join(f"{count:,} {what}" for what, count in events))
     out.print(
         f"{trades:,} trades became {candles:,} one-minute candles ({filled:,} with quiet minutes "
         f"filled) and {prices:,} index prices; {checks:,} expectations kept, {failed:,} failed\n"
@@ -178,6 +183,52 @@ def print_summary(settings: Settings, *, has_chains: bool) -> None:
         f"  UI, docs   make ui",
         highlight=False,
     )
+
+
+_POOLS = """
+    select
+        trades.project || ' v' || trades.version as pool,
+        any_value(trades.token_pair),
+        count(*),
+        sum(amount_usd),
+        any_value(trades.fee_pips),
+        quantile_disc(
+            try_cast(
+                (token_sold_amount::double * sold.price_usd::double
+                    / (token_bought_amount::double * bought.price_usd::double) - 1) * 10000
+                as decimal(18, 2)
+            ),
+            0.5
+        ),
+    from defi.dex_trades as trades
+    join defi.token_prices_1m as bought
+        on trades.blockchain = bought.chain
+        and trades.token_bought_address = bought.token_address
+        and date_trunc('minute', trades.block_time) = bought.opened_at
+    join defi.token_prices_1m as sold
+        on trades.blockchain = sold.chain
+        and trades.token_sold_address = sold.token_address
+        and date_trunc('minute', trades.block_time) = sold.opened_at
+    where bought.source = 'venue_index' and sold.source = 'venue_index'
+    group by trades.project, trades.version, trades.blockchain, trades.pool
+    order by sum(amount_usd) desc
+"""
+_EVENTS = """
+    select 'DEX trades', count(*) from defi.dex_trades
+    union all select 'pools', count(*) from defi.dex_pools
+    union all select 'lending events',
+        (select count(*) from defi.lending_supply) + (select count(*) from defi.lending_borrow)
+    union all select 'token prices', count(*) from defi.token_prices_1m
+"""
+
+
+def _of_chains(connection: duckdb.DuckDBPyConnection) -> tuple[list[Any], list[Any], list[Any]]:
+    """Days of chains, pools beside the venues, and how much else was made."""
+    days = connection.execute(
+        "select chain, day, block_count, transaction_count, log_count "
+        "from network.blocks_daily order by all"
+    ).fetchall()
+    return days, connection.execute(_POOLS).fetchall(), connection.execute(_EVENTS).fetchall()
 
 
 @contextmanager

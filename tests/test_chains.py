@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 import re
 import shlex
 import shutil
-import signal
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import pytest
-from command import CLI, environment, run, write_catalog
+import yaml
+from command import kill, run, start, write_catalog
 
+from crypto_assets.catalog.files import PACKAGED
 from crypto_assets.settings import PROJECT_ROOT
 
 pytestmark = pytest.mark.timeout(900)
@@ -29,8 +28,9 @@ DAY = ("--from", "2024-12-31", "--to", "2024-12-31")
 def house(home: Path, size: int = 500) -> Path:
     """A data folder whose catalogue has the sandbox chain in ranges of that size."""
     write_catalog(home)
-    entry = {"chain_id": 1, "first_block": FIRST, "range_size": size, "slot_seconds": 12}
-    (home / "catalog" / "chains.yaml").write_text(json.dumps({"ethereum": entry}))
+    chains = yaml.safe_load((PACKAGED / "chains.yaml").read_text(encoding="utf-8"))
+    chains["ethereum"] |= {"first_block": FIRST, "range_size": size}
+    (home / "catalog" / "chains.yaml").write_text(json.dumps(chains))
     return home
 
 
@@ -50,6 +50,8 @@ def state(home: Path) -> dict[str, Any]:
         "blocks": query(home, "select count(*), bit_xor(hash(b)) from raw.chain_blocks b"),
         "logs": query(home, "select count(*), bit_xor(hash(l)) from raw.chain_logs l"),
         "days": query(home, "from network.blocks_daily order by all"),
+        "trades": query(home, "select count(*), bit_xor(hash(t)) from defi.dex_trades t"),
+        "flows": query(home, "from defi.stablecoin_flows_daily order by all"),
         "checks": query(
             home,
             "select suite, partition, expectation, passed from raw.check_results order by all",
@@ -165,10 +167,11 @@ def test_a_second_node_on_another_fork_stops_the_day(tmp_path: Path) -> None:
     assert "check failed: raw/ethereum_logs ethereum_nodes_agree 021517000-021517499" in said
     assert "2024-12-31 to 2024-12-31 rest on block ranges that have not passed their checks" in said
     assert "AssetCheckFailed" not in said
-    # The ranges are proven, and shown; nothing is made of them.
+    # The ranges are proven, and shown; of those that the nodes disagree on nothing is made.
     assert query(home, "select count(distinct range) from raw.ethereum_blocks") == [(4,)]
-    schemas = query(home, "select distinct table_schema from information_schema.tables")
-    assert schemas == [("raw",)]
+    decoded = query(home, "select distinct block_range from defi.dex_trades order by all")
+    assert decoded == [(f"{FIRST:09}-{FIRST + 499:09}",), (f"{FIRST + 500:09}-{FIRST + 999:09}",)]
+    assert query(home, "from network.blocks_daily") == []
 
 
 @pytest.mark.parametrize(
@@ -201,7 +204,7 @@ def test_blocks_that_are_not_final_are_refused_with_the_last_range_that_is(tmp_p
         assert done.stdout == ""
 
 
-def test_ranges_that_cover_no_day_are_shown_with_their_checks(tmp_path: Path) -> None:
+def test_a_range_that_covers_no_day_is_shown_decoded_with_its_checks(tmp_path: Path) -> None:
     home = house(tmp_path)
 
     done = run(home, "backfill", "ethereum", "--blocks", f"{FIRST}:{FIRST + 499}")
@@ -209,8 +212,19 @@ def test_ranges_that_cover_no_day_are_shown_with_their_checks(tmp_path: Path) ->
     assert done.returncode == 0, done.stderr
     assert query(home, "select count(*), min(number) from raw.ethereum_blocks") == [(500, FIRST)]
     assert query(home, "select count(*) from raw.chain_logs") != [(0,)]
-    assert query(home, "select count(*) from raw.proofs") == [(3,)]
+    of_range = "select dataset from raw.proofs order by all"
+    kinds = ("blocks", "calls", "logs", "transactions")
+    assert query(home, of_range) == [(f"ethereum_{kind}",) for kind in kinds]
     assert query(home, "select bool_and(passed) from raw.check_results") == [(True,)]
+    # Prices are made of days: what a trade was worth is not known, what was traded is.
+    [(trades, priced, bought)] = query(
+        home, "select count(*), count(amount_usd), count(token_bought_amount) from defi.dex_trades"
+    )
+    assert (trades > 500, priced, bought > 500) == (True, 0, True)
+    assert query(home, "select count(*) from defi.dex_pools where is_genuine") != [(0,)]
+    assert query(home, "select count(*) from defi.lending_supply") != [(0,)]
+    assert query(home, "from defi.token_prices_1m") == []
+    assert query(home, "from network.blocks_daily") == []
 
 
 def test_the_readme_says_what_happens_on_a_chain(tmp_path: Path) -> None:
@@ -259,19 +273,13 @@ def test_kills_amid_twenty_ranges_end_in_the_digests_of_an_undisturbed_backfill(
     moments = random.Random(20250101)
     hit = 0
     for _ in range(6):
-        process = subprocess.Popen(
-            [CLI, *twenty],
-            env=environment(killed),
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            start_new_session=True,
-        )
-        try:
-            assert process.wait(moments.uniform(0.2 * duration, 0.8 * duration)) == 0
-        except subprocess.TimeoutExpired:
+        process = start(killed, *twenty)
+        process.join(moments.uniform(0.2 * duration, 0.8 * duration))
+        if process.exitcode is None:
+            kill(process)
             hit += 1
-            os.killpg(process.pid, signal.SIGKILL)
-            process.wait()
+        else:
+            assert process.exitcode == 0
     assert hit >= 3, "too few kills hit a running backfill"
     last = run(killed, *twenty)
     assert last.returncode == 0, last.stderr

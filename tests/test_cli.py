@@ -11,11 +11,12 @@ import shutil
 import signal
 import subprocess
 import sys
+import sysconfig
 from pathlib import Path
 
 import duckdb
 import pytest
-from command import CATALOG, run, write_catalog
+from command import CATALOG, environment, run, write_catalog
 
 # Whole backfills in processes of their own, on machines that do other things too.
 pytestmark = pytest.mark.timeout(900)
@@ -103,6 +104,20 @@ def test_verify_finds_a_flipped_byte_a_removed_and_a_swapped_file(
     assert ("removed", "binance_klines BTC-USDT 2025-01-02") in problems
     assert ("swapped", "binance_klines BTC-USDT 2024-12-31") in problems
     assert ("swapped", "binance_klines BTC-USDT 2025-01-01") in problems
+
+
+def test_the_installed_script_is_the_command(tmp_path: Path) -> None:
+    """All other tests call what it calls, in a process that is ready sooner."""
+    done = subprocess.run(
+        [Path(sysconfig.get_path("scripts"), "crypto-assets"), "backfill", "bitfenix"],
+        env=environment(tmp_path),
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert "bitfenix" in done.stderr
 
 
 def test_sql_prints_rows_and_names_a_wrong_query(filled: Path) -> None:

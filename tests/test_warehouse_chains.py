@@ -19,15 +19,10 @@ from lake.days import trades
 from crypto_assets.catalog import KINDS, BlockRange, Chain, ChainRange
 from crypto_assets.checks.results import write_results
 from crypto_assets.lake import Lake, mark_stale
+from crypto_assets.publishing import publish, publish_views
+from crypto_assets.sources.evm_calls import all_datasets
 from crypto_assets.sources.evm_rows import datasets
-from crypto_assets.warehouse import (
-    CoveredDay,
-    attach_raw_views,
-    load_chains,
-    load_raw,
-    publish,
-    publish_views,
-)
+from crypto_assets.warehouse import CoveredDay, attach_raw_views, load_chains, load_raw
 
 DAY = date(2024, 1, 1)
 BEFORE, AFTER = DAY - timedelta(days=1), DAY + timedelta(days=1)
@@ -262,7 +257,7 @@ def test_ranges_are_shown_once_collected_beside_marts_that_stay(
         "resource_type": "model",
         "schema": "markets",
         "name": "prices",
-        "columns": {"opened_at": {}},
+        "columns": {"opened_at": {"data_type": "timestamp"}},
         "depends_on": {"nodes": []},
         "config": {"materialized": "incremental", "event_time": "opened_at", "meta": {}},
     }
@@ -273,7 +268,8 @@ def test_ranges_are_shown_once_collected_beside_marts_that_stay(
     warehouse.execute("create schema markets")
     warehouse.execute(f"create table markets.prices as select timestamp '{DAY}' as opened_at")
     warehouse.execute("create view markets.trades as select id from raw.binance_trades")
-    publish(warehouse, lake, manifest, [DAY], chains=[*datasets(ETHEREUM), *datasets(OTHER)])
+    of_all = [*all_datasets(ETHEREUM), *all_datasets(OTHER)]
+    publish(warehouse, lake, manifest, [DAY], chains=of_all)
     marts = published(
         lake, "select (select count(*) from markets.trades), opened_at from markets.prices"
     )
@@ -292,7 +288,6 @@ def test_ranges_are_shown_once_collected_beside_marts_that_stay(
     )
     assert not publish_views(lake, [ETHEREUM, OTHER])
     # The next publishing finds nothing to change either.
-    of_all = [*datasets(ETHEREUM), *datasets(OTHER)]
     assert not publish(warehouse, lake, manifest, [DAY], chains=of_all).is_replaced
 
 

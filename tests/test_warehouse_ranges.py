@@ -12,13 +12,15 @@ from typing import Any
 import duckdb
 import pytest
 from lake.chain import CHAIN, DATASETS, PART, child_killed_at_move, commit, part_of, rows_of
-from lake.days import JOIN_SECONDS, PROCESSES, trades
 from lake.days import PART as DAY_PART
 from lake.days import commit as commit_day
+from lake.days import trades
+from processes import JOIN_SECONDS, PROCESSES
 
 from crypto_assets.catalog import KINDS, ChainRange
 from crypto_assets.lake import Lake, find_range
-from crypto_assets.warehouse import attach_raw_views, load_raw, publish
+from crypto_assets.publishing import publish
+from crypto_assets.warehouse import attach_raw_views, load_raw
 
 # Not a neighbour of PART, which may so be replaced by another fork.
 OTHER = PART.beside(2)

@@ -13,7 +13,7 @@ from crypto_assets.catalog import KINDS, Chain, Dataset, Kind
 from crypto_assets.errors import CryptoAssetsError
 from crypto_assets.lake import Proof, StaleRange, stale_ranges
 from crypto_assets.partitions import range_partitions, ranges_of
-from crypto_assets.warehouse import publish_views
+from crypto_assets.publishing import publish_views
 
 _PICTURE_WIDTH = 40
 

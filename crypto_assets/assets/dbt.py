@@ -1,13 +1,15 @@
-"""The dbt models as assets: one dbt command rebuilds every day of a Dagster run.
+"""The dbt models as assets: one dbt command rebuilds every partition of a Dagster run.
 
-What is built of chains is built apart from what is built of venues: a day of one needs nothing of
-the other, and neither waits for what the other lacks.
+What is built of chains is built apart from what is built of venues: neither waits for what the
+other lacks. Of chains, events are decoded by block range, in assets of each chain (`dbt_ranges`),
+and days are made of those.
 """
 
 import json
+import os
 import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from datetime import date
 from functools import cached_property
 from importlib import metadata
@@ -21,28 +23,49 @@ from filelock import FileLock
 from packaging.version import Version
 
 from crypto_assets.assets.collect import Collector
-from crypto_assets.catalog import KINDS, Chain, ChainRange, Dataset
-from crypto_assets.checks.asset_checks import guards_of
+from crypto_assets.catalog import KINDS, BlockRange, Chain, ChainRange, Dataset
+from crypto_assets.checks.asset_checks import guards_of, mart_guards_of
 from crypto_assets.checks.results import refusals
 from crypto_assets.lake import Lake, Proof, find_range
 from crypto_assets.partitions import days_of, ranges_of
+from crypto_assets.publishing import published_at
 from crypto_assets.settings import PROJECT_ROOT, Settings, export_to_dbt
-from crypto_assets.sources.evm_rows import datasets
-from crypto_assets.warehouse import CoveredDay, load_chains, load_raw, proofs_around
+from crypto_assets.sources.evm_calls import all_datasets
+from crypto_assets.warehouse import CoveredDay, create_marts, load_chains, load_raw, proofs_around
 
 PROJECT = DbtProject(PROJECT_ROOT / "dbt_project", profiles_dir=PROJECT_ROOT / "dbt_project")
 WAREHOUSE_POOL = "warehouse"
-# How dbt selects the models of chains.
+# How dbt selects models of chains by block range, and those by day.
+OF_RANGES = "tag:range"
 OF_CHAINS = "tag:chain"
 # Days, and stretches of blocks, that a message lists.
 _SHOWN = 5
 
 
-class _Translator(DagsterDbtTranslator):
+class Translator(DagsterDbtTranslator):
     """Groups models by the schema that an analyst finds them in."""
 
     def get_group_name(self, dbt_resource_props: Mapping[str, Any]) -> str | None:
+        """The schema."""
         return str(dbt_resource_props["schema"])
+
+
+class _OfChains(Translator):
+    """Days of chains, which may be older than the first market of the catalogue."""
+
+    def get_partition_mapping(
+        self,
+        dbt_resource_props: Mapping[str, Any],  # noqa: ARG002
+        dbt_parent_resource_props: Mapping[str, Any],
+    ) -> dg.PartitionMapping | None:
+        """The same day of venues, if they have it: without it there are no prices, but days.
+
+        Otherwise Dagster refuses to backfill such a day (1.13.27).
+        """
+        is_of_chains = {"chain", "range"} & {*dbt_parent_resource_props["tags"]}
+        if dbt_parent_resource_props["resource_type"] != "model" or is_of_chains:
+            return None
+        return dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
 
 
 class _Dbt(DbtCliResource):
@@ -87,13 +110,17 @@ def prepare_manifest(settings: Settings) -> Path:
     return manifest
 
 
-def dbt_arguments(days: Sequence[date]) -> list[str]:
-    """The dbt command that rebuilds an unbroken range of days, tests included."""
-    window = {"from_day": days[0].isoformat(), "to_day": days[-1].isoformat()}
-    # Dagster learns from dbt's output what was built, so DBT_QUIET must not count.
-    # Unit tests prove the SQL, not the data: `make test` runs them.
-    options = ["--no-quiet", "--exclude-resource-type", "unit_test"]
-    return ["build", *options, "--vars", json.dumps(window)]
+# The dbt command that rebuilds what the environment says, tests included. Dagster learns from dbt's
+# output what was built, so DBT_QUIET must not count. Unit tests prove the SQL, not the data: `make
+# test` runs them.
+DBT_BUILD = ("build", "--no-quiet", "--exclude-resource-type", "unit_test")
+# What a run rebuilds, see dbt's macro `window`.
+_WINDOW = "DBT_WINDOW"
+
+
+def days_window(days: Sequence[date]) -> dict[str, Any]:
+    """The window of an unbroken range of days."""
+    return {"from_day": days[0].isoformat(), "to_day": days[-1].isoformat()}
 
 
 def build_dbt_assets(
@@ -107,8 +134,8 @@ def build_dbt_assets(
     @dbt_assets(
         manifest=manifest,
         project=PROJECT,
-        exclude=OF_CHAINS,
-        dagster_dbt_translator=_Translator(),
+        exclude=f"{OF_CHAINS} {OF_RANGES}",
+        dagster_dbt_translator=Translator(),
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
@@ -123,7 +150,7 @@ def build_dbt_assets(
         keys = days_of(list(context.partition_keys))
         with warehouse.get_connection() as connection, closing(connection):
             load_raw(connection, collector.lake, keys, chains=_datasets(chains))
-        yield from _build(settings, context, dbt, keys)
+        yield from run_dbt(settings, context, dbt, days_window(keys))
 
     return dbt_models
 
@@ -140,7 +167,8 @@ def build_dbt_chain_assets(
         manifest=manifest,
         project=PROJECT,
         select=OF_CHAINS,
-        dagster_dbt_translator=_Translator(),
+        exclude=OF_RANGES,
+        dagster_dbt_translator=_OfChains(),
         partitions_def=days,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
@@ -155,11 +183,12 @@ def build_dbt_chain_assets(
         keys = days_of(list(context.partition_keys))
         with warehouse.get_connection() as connection, closing(connection):
             covered = load_chains(connection, collector.lake, keys, chains)
+            create_marts(connection, manifest)
         if uncovered := [day for day in keys if day not in {found.day for found in covered}]:
             raise _uncovered(collector.lake, chains, uncovered)
-        if refused := _refused(collector.lake, chains, covered):
+        if refused := _refused(collector.lake, chains, covered, range_marts(manifest)):
             raise refused
-        yield from _build(settings, context, dbt, keys)
+        yield from run_dbt(settings, context, dbt, days_window(keys))
 
     return dbt_chain_models
 
@@ -180,24 +209,46 @@ def chain_sources(chains: Sequence[Chain]) -> list[dg.AssetSpec]:
             deps=[dg.AssetKey(["raw", chain.dataset("blocks")]) for chain in chains],
             group_name="raw",
             description="The UTC days of which the committed ranges of a chain hold every block.",
-        )
+        ),
+        dg.AssetSpec(
+            ["raw", "trusted_tokens"],
+            group_name="raw",
+            description="The tokens that chains.yaml vouches for.",
+        ),
     ]
 
 
-def _build(
+def run_dbt(
     settings: Settings,
     context: dg.AssetExecutionContext,
     dbt: DbtCliResource,
-    days: Sequence[date],
+    window: Mapping[str, Any],
 ) -> Iterator[Any]:
+    """Build the selected models for some days or blocks; yields Dagster's events."""
     export_to_dbt(settings)
     # One folder for all runs, which the pool keeps apart, so that dbt parses only what changed.
     target = settings.home / "dbt" / "run"
-    yield from dbt.cli(dbt_arguments(days), context=context, target_path=target).stream()
+    with rebuilding(window):
+        command = dbt.cli(list(DBT_BUILD), context=context, target_path=target)
+    yield from command.stream()
+
+
+@contextmanager
+def rebuilding(window: Mapping[str, Any]) -> Iterator[None]:
+    """While it lasts, a dbt command that is begun rebuilds these days or blocks."""
+    before = os.environ.get(_WINDOW)
+    os.environ[_WINDOW] = json.dumps(window)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_WINDOW]
+        else:
+            os.environ[_WINDOW] = before
 
 
 def _datasets(chains: Sequence[Chain]) -> list[Dataset]:
-    return [dataset for chain in chains for dataset in datasets(chain)]
+    return [dataset for chain in chains for dataset in all_datasets(chain)]
 
 
 def _uncovered(lake: Lake, chains: Sequence[Chain], days: Sequence[date]) -> dg.Failure:
@@ -217,11 +268,12 @@ def _uncovered(lake: Lake, chains: Sequence[Chain], days: Sequence[date]) -> dg.
 
 
 def _refused(
-    lake: Lake, chains: Sequence[Chain], covered: Sequence[CoveredDay]
+    lake: Lake, chains: Sequence[Chain], covered: Sequence[CoveredDay], marts: Sequence[str]
 ) -> dg.Failure | None:
     """Why days may not be built: a range that one of them rests on has not passed every check.
 
-    Dagster's blocking ends with the run, and ranges are collected in runs of their own.
+    Or what is decoded of it is not published. Dagster's blocking ends with the run, and ranges are
+    collected and decoded in runs of their own.
     """
     failed = []
     for chain in chains:
@@ -234,6 +286,7 @@ def _refused(
         held = [find_range(lake, ChainRange(chain.name, blocks)) for blocks in ranges]
         of_blocks = [proofs["blocks"] for proofs in held if proofs is not None]
         failed += refusals(lake, guards_of(chain), of_blocks)
+        failed += undecoded(lake, chain, of_blocks, marts)
     if not failed:
         return None
     return dg.Failure(
@@ -243,6 +296,38 @@ def _refused(
         metadata={"failed_checks": len(failed)},
         allow_retries=False,
     )
+
+
+def range_marts(manifest: Path) -> list[str]:
+    """Tables that hold a part for each block range, as `intermediate.int_dex_swaps`."""
+    return [name for name, model in _tables(manifest) if model["config"]["meta"].get("grid")]
+
+
+def day_marts(manifest: Path) -> list[str]:
+    """Tables of chains that hold a part for each day, as `network.blocks_daily`."""
+    return [
+        name
+        for name, model in _tables(manifest)
+        if "chain" in model["tags"] and not model["config"]["meta"].get("grid")
+    ]
+
+
+def _tables(manifest: Path) -> Iterator[tuple[str, dict[str, Any]]]:
+    for node in json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values():
+        if node["resource_type"] == "model" and node["config"]["materialized"] == "incremental":
+            yield f"{node['schema']}.{node['name']}", node
+
+
+def undecoded(
+    lake: Lake, chain: Chain, of_blocks: Sequence[Proof], marts: Sequence[str]
+) -> list[str]:
+    """Why what is decoded of some ranges cannot be built upon."""
+    lines = refusals(lake, mart_guards_of(chain), of_blocks)
+    for proof in of_blocks:
+        part = ChainRange(chain.name, BlockRange.parse(proof.partition))
+        if published_at(lake, marts, part) < proof.fetched_at:
+            lines.append(f"{part}: not decoded since it was committed")
+    return lines
 
 
 def _runs(of_blocks: Sequence[Proof]) -> str:

@@ -4,41 +4,42 @@ import json
 from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import Literal
 
 import dagster as dg
 from dagster_duckdb import DuckDBResource
 
 from crypto_assets.assets.collect import Collector
 from crypto_assets.assets.dbt import WAREHOUSE_POOL
-from crypto_assets.catalog import Dataset
-from crypto_assets.partitions import days_of
-from crypto_assets.warehouse import publish
+from crypto_assets.catalog import Chain, ChainRange, Dataset
+from crypto_assets.partitions import days_of, ranges_of
+from crypto_assets.publishing import publish
 
 
 def build_published_asset(
-    group: Literal["venues", "chains"],
+    group: str,
     manifest: Path,
-    days: dg.DailyPartitionsDefinition,
+    partitions: dg.PartitionsDefinition[str],
     marts: Sequence[dg.AssetKey],
     chains: Sequence[Dataset],
+    *,
+    chain: Chain | None = None,
 ) -> dg.AssetsDefinition:
-    """The asset `crypto_duckdb/<group>`: published marts of a day, and the views over them.
+    """The asset `crypto_duckdb/<group>`: published marts of a partition, and the views over them.
 
     `marts` are the assets of the group's dbt models, and no others are published; `chains` are the
-    datasets of all chains.
+    datasets of all chains. With a `chain`, the group is its block ranges, else days.
     """
 
     @dg.asset(
         key=["crypto_duckdb", group],
         description=(
             f"crypto.duckdb and the marts of {group} behind it, as files that are replaced "
-            "atomically: readers are never blocked and never see half a day."
+            "atomically: readers are never blocked and never see half a file."
         ),
         group_name="published",
         kinds={"duckdb", "parquet"},
         deps=marts,
-        partitions_def=days,
+        partitions_def=partitions,
         backfill_policy=dg.BackfillPolicy.single_run(),
         pool=WAREHOUSE_POOL,
     )
@@ -47,14 +48,17 @@ def build_published_asset(
         warehouse: DuckDBResource,
         collector: dg.ResourceParam[Collector],
     ) -> dg.MaterializeResult[None]:
+        keys = list(context.partition_keys)
         with warehouse.get_connection() as connection, closing(connection):
             published = publish(
                 connection,
                 collector.lake,
                 json.loads(manifest.read_text(encoding="utf-8")),
-                days_of(list(context.partition_keys)),
+                [ChainRange(chain.name, each) for each in ranges_of(keys)]
+                if chain
+                else days_of(keys),
                 chains=chains,
-                models={".".join(mart.path) for mart in marts},
+                models={".".join(mart.path[:2]) for mart in marts},
             )
         return dg.MaterializeResult(
             metadata={

@@ -4,13 +4,23 @@ from __future__ import annotations
 
 import json
 import re
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, timedelta
 from pathlib import Path
 
 import dagster as dg
 import duckdb
 import pytest
-from chain_days import ETHEREUM, OTHER, Tx, at, commit, every, expected_day
+from chain_days import (
+    ETHEREUM,
+    OTHER,
+    Tx,
+    at,
+    commit,
+    decode,
+    every,
+    expected_day,
+    pass_checks,
+)
 from dagster_duckdb import DuckDBResource
 
 from crypto_assets.assets.collect import Collector
@@ -19,13 +29,13 @@ from crypto_assets.assets.dbt import (
     build_dbt_assets,
     build_dbt_chain_assets,
     chain_sources,
+    day_marts,
     dbt_cli,
     prepare_manifest,
 )
+from crypto_assets.assets.dbt_ranges import build_dbt_range_assets, range_sources
 from crypto_assets.assets.published import build_published_asset
-from crypto_assets.catalog import Catalog, Chain
-from crypto_assets.checks.asset_checks import guards_of
-from crypto_assets.checks.results import write_results
+from crypto_assets.catalog import Catalog
 from crypto_assets.lake import Lake
 from crypto_assets.partitions import network_days
 from crypto_assets.settings import Settings
@@ -86,26 +96,6 @@ def run(
     )
 
 
-def pass_checks(lake: Lake, chain: Chain) -> None:
-    """What is kept of the checks of every range, as if all had passed."""
-    for part in lake.ranges(chain.name):
-        for suite in guards_of(chain):
-            row = {
-                "suite": suite,
-                "asset": f"raw/{chain.dataset('blocks')}",
-                "partition": part.partition,
-                "expectation": "all_is_well",
-                "passed": True,
-                "severity": "ERROR",
-                "blocking": True,
-                "observed": "{}",
-                "unexpected_count": 0,
-                "evaluated_at": datetime.now(UTC).replace(tzinfo=None),
-                "run_id": "",
-            }
-            write_results(lake, suite, "range", part.partition, [row])
-
-
 def documented_queries() -> list[str]:
     """Examples of the documentation that are about chains."""
     overview = (PROJECT.project_dir / "docs" / "overview.md").read_text(encoding="utf-8")
@@ -121,11 +111,13 @@ def test_days_are_built_and_published_in_one_run(
     refused = run(settings, manifest, lake, DAY, AFTER)
     for chain in CHAINS:
         pass_checks(lake, chain)
+    undecoded = run(settings, manifest, lake, DAY, AFTER)
+    for chain in CHAINS:
+        decode(lake, manifest, chain)
     result = run(settings, manifest, lake, DAY, AFTER)
 
-    failure = refused.failure_data_for_node("dbt_chains")
-    assert failure is not None
-    assert "ethereum_nodes_agree 000000100-000000109: not checked" in str(failure.error)
+    assert "ethereum_nodes_agree 000000100-000000109: not checked" in why(refused)
+    assert "ethereum_swaps_decode 000000100-000000109: not checked" in why(undecoded)
     assert result.success
     with duckdb.connect(lake.home / "crypto.duckdb", read_only=True) as database:
         days = database.execute("select * from network.blocks_daily order by day, chain")
@@ -142,10 +134,28 @@ def test_days_are_built_and_published_in_one_run(
         found = [len(database.execute(query).fetchall()) for query in documented_queries()]
         assert found == [2, 9]
         schemas = "select distinct schema_name from duckdb_views() where not internal order by 1"
-        assert database.execute(schemas).fetchall() == [("network",), ("raw",), ("staging",)]
+        assert database.execute(schemas).fetchall() == [
+            (schema,)
+            for schema in (
+                "defi",
+                "intermediate",
+                "markets",
+                "network",
+                "quality",
+                "raw",
+                "staging",
+            )
+        ]
     published = result.asset_materializations_for_node("crypto_duckdb__chains")
     assert [one.partition for one in published] == [DAY.isoformat(), AFTER.isoformat()]
-    assert {one.metadata["files"].value for one in published} == {2}
+    of_days = 2 * len(day_marts(manifest))
+    assert {one.metadata["files"].value for one in published} == {of_days}
+
+
+def why(refused: dg.ExecuteInProcessResult) -> str:
+    failure = refused.failure_data_for_node("dbt_chains")
+    assert failure is not None
+    return str(failure.error)
 
 
 def test_a_day_that_no_chain_covers_is_refused_with_what_brings_it(
@@ -168,7 +178,7 @@ def test_a_day_that_no_chain_covers_is_refused_with_what_brings_it(
     assert not (lake.home / "crypto.duckdb").exists()
 
 
-def test_every_model_is_built_in_one_of_two_groups(settings: Settings, manifest: Path) -> None:
+def test_every_model_is_built_in_one_group(settings: Settings, manifest: Path) -> None:
     nodes = json.loads(manifest.read_text(encoding="utf-8"))["nodes"].values()
     models = {
         dg.AssetKey([node["schema"], node["name"]])
@@ -177,16 +187,19 @@ def test_every_model_is_built_in_one_of_two_groups(settings: Settings, manifest:
     }
     venues = build_dbt_assets(settings, manifest, network_days(), CHAINS)
     chains = build_dbt_chain_assets(settings, manifest, network_days(), CHAINS)
-    assert venues.keys | chains.keys == models
-    assert not venues.keys & chains.keys
+    shares = [build_dbt_range_assets(settings, manifest, chain, CHAINS) for chain in CHAINS]
+    ranges = {spec.key for spec in range_sources(shares)}
+    assert venues.keys | chains.keys | ranges == models
+    assert len(venues.keys) + len(chains.keys) + len(ranges) == len(models)
     assert dg.AssetKey(["network", "blocks_daily"]) in chains.keys
     # A check of dbt's is with the asset that it is about.
     checks = {(spec.asset_key.to_user_string(), spec.name) for spec in chains.check_specs}
-    assert checks == {
+    assert {
         ("network/blocks_daily", "blocks_begin_slots"),
         ("network/blocks_daily", "unique_combination_blocks_daily_chain__day"),
-    }
-    assert not {spec.asset_key for spec in venues.check_specs} & chains.keys
+    } <= checks
+    for group in (venues, chains, *shares):
+        assert {spec.asset_key for spec in group.check_specs} <= group.keys
     # What dbt reads of all chains comes from the raw assets of each.
     read = {spec.key: {dep.asset_key for dep in spec.deps} for spec in chain_sources(CHAINS)}
     assert read[dg.AssetKey(["raw", "chain_logs"])] == {
@@ -194,4 +207,6 @@ def test_every_model_is_built_in_one_of_two_groups(settings: Settings, manifest:
         dg.AssetKey(["raw", "other_logs"]),
     }
     external = {key for keys in chains.asset_deps.values() for key in keys} - chains.keys
-    assert external == read.keys()
+    assert {key for key in external if key.path[0] == "raw"} == read.keys()
+    # Of venues days read the index, from decoded ranges what the tables of all chains hold.
+    assert external - read.keys() - ranges == {dg.AssetKey(["markets", "index_prices_1m"])}
