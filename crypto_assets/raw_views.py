@@ -151,6 +151,22 @@ def check_results(
     return _scan(lake.check_results, patterns, _columns(CHECK_RESULTS))
 
 
+# Of the index, what days of chains take their prices from.
+_INDEX = {
+    "asset": "VARCHAR",
+    "opened_at": "TIMESTAMP",
+    "price_usd": "DECIMAL(28,12)",
+    "is_contested": "BOOLEAN",
+    "venue_count": "BIGINT",
+}
+
+
+def published_index(lake: Lake, days: Iterable[date]) -> str:
+    """The venues' index prices of some days as they are published, and so passed their checks."""
+    patterns = [f"date={key}.parquet" for key in keys_of(list(days))]
+    return _scan(lake.marts / "markets" / "index_prices_1m", patterns, _INDEX)
+
+
 def keys_of(partitions: Sequence[date] | Sequence[BlockRange] | None) -> list[str]:
     """Partition keys; for all there are, the pattern that finds them."""
     return ["*"] if partitions is None else [str(partition) for partition in partitions]

@@ -24,6 +24,7 @@ from crypto_assets.raw_views import (
     check_results,
     keys_of,
     proofs,
+    published_index,
     range_views,
     raw_views,
     union_views,
@@ -108,6 +109,9 @@ def load_chains(
         covered += _covered(chain, days, of_blocks)
     _create_views(connection, union_views(of_chains))
     catalogue_tables(connection, lake, chains, {})
+    # Prices are carried over midnight, and the day after is built with the last one.
+    around = (days[0] - timedelta(days=1), *days, days[-1] + timedelta(days=1))
+    _create_views(connection, {"raw.published_index_prices_1m": published_index(lake, around)})
     connection.execute(
         "create or replace table raw.covered_days (chain varchar, day date, first_block bigint, "
         "last_block bigint, slot_seconds bigint)"

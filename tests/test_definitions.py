@@ -165,7 +165,7 @@ def test_days_of_chains_before_the_first_market_can_be_backfilled(tmp_path: Path
         "binance:\n  - {market: BTC-USDT, symbol: BTCUSDT, since: 2024-12-30}\n"
     )
     definitions = build_definitions(Settings(data_dir=tmp_path, catalog=tmp_path))
-    prices, index = table("defi/token_prices_1m"), table("markets/index_prices_1m")
+    prices, index = table("defi/token_prices_1m"), table("crypto_duckdb/venues")
     with dg.instance_for_test() as instance:
         view = AssetGraphView.for_test(definitions, instance)
         for day, has_index in (("2020-01-01", False), ("2024-12-31", True)):

@@ -38,6 +38,8 @@ WAREHOUSE_POOL = "warehouse"
 # How dbt selects models of chains by block range, and those by day.
 OF_RANGES = "tag:range"
 OF_CHAINS = "tag:chain"
+# What days of chains take from venues.
+_INDEX = "published_index_prices_1m"
 # Days, and stretches of blocks, that a message lists.
 _SHOWN = 5
 
@@ -62,10 +64,15 @@ class _OfChains(Translator):
 
         Otherwise Dagster refuses to backfill such a day (1.13.27).
         """
-        is_of_chains = {"chain", "range"} & {*dbt_parent_resource_props["tags"]}
-        if dbt_parent_resource_props["resource_type"] != "model" or is_of_chains:
+        if dbt_parent_resource_props["name"] != _INDEX:
             return None
         return dg.TimeWindowPartitionMapping(allow_nonexistent_upstream_partitions=True)
+
+    def get_asset_key(self, dbt_resource_props: Mapping[str, Any]) -> dg.AssetKey:
+        """Of the index what is published, since that is what passed its checks."""
+        if dbt_resource_props["name"] == _INDEX:
+            return dg.AssetKey(["crypto_duckdb", "venues"])
+        return super().get_asset_key(dbt_resource_props)
 
 
 class _Dbt(DbtCliResource):

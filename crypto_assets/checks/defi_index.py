@@ -35,7 +35,7 @@ _COMPARED = f"""
     valued as (
         select chain, token_address, opened_at as minute, price_usd::double as price
         from trusted
-        join markets.index_prices_1m using (asset)
+        join raw.published_index_prices_1m using (asset)
         where opened_at >= $from_day and opened_at < $to_day + 1
             and not is_contested and price_usd > 0
     ),

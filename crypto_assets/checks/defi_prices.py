@@ -43,7 +43,7 @@ _JUDGED = f"""
 
     index_price as (
         select asset, opened_at as index_at, price_usd as index_price_usd
-        from markets.index_prices_1m
+        from raw.published_index_prices_1m
         where opened_at >= $from_day - 1 and opened_at < $to_day + 1
             -- Where venues contradict each other, nobody knows which is right.
             and not is_contested and price_usd > 0

@@ -208,5 +208,5 @@ def test_every_model_is_built_in_one_group(settings: Settings, manifest: Path) -
     }
     external = {key for keys in chains.asset_deps.values() for key in keys} - chains.keys
     assert {key for key in external if key.path[0] == "raw"} == read.keys()
-    # Of venues days read the index, from decoded ranges what the tables of all chains hold.
-    assert external - read.keys() - ranges == {dg.AssetKey(["markets", "index_prices_1m"])}
+    # Of venues days read what is published, of decoded ranges what the tables of all chains hold.
+    assert external - read.keys() - ranges == {dg.AssetKey(["crypto_duckdb", "venues"])}

@@ -53,7 +53,7 @@ _CATALOGUE = f"""
         (3000 + n % 60)::decimal(28, 12) as eth,
     from range(4320) as r(n);
 
-    create table markets.index_prices_1m as
+    create table raw.published_index_prices_1m as
     select asset, opened_at, if(asset = 'ETH', eth, 1) as price_usd, false as is_contested,
     from minutes, (values ('ETH'), ('USDC')) as a(asset)
     -- Now and then nobody trades.
@@ -170,7 +170,7 @@ _PRICES = f"""
     from (from minutes where number >= 1440) as minute
     cross join (values ('{WETH}', 'WETH', 'ETH'), ('{USDC}', 'USDC', 'USDC'))
         as t(token_address, symbol, wanted)
-    asof join markets.index_prices_1m as index_price
+    asof join raw.published_index_prices_1m as index_price
         on index_price.asset = wanted and minute.opened_at >= index_price.opened_at
     union all
     -- A pool prices DAI every two hours, for one.

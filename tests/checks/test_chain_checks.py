@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from datetime import date, timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,9 @@ import dagster as dg
 import duckdb
 import httpx
 import pytest
+from chain_days import ETHEREUM as HOURLY
+from chain_days import at, every
+from chain_days import commit as commit_days
 from dagster_duckdb import DuckDBResource
 from sources.chain_node import CHAIN, OTHER_URL, URL, ChainNode, Network, changed, source
 
@@ -22,7 +26,7 @@ from crypto_assets.checks.nodes import nodes_agree
 from crypto_assets.lake import Lake
 from crypto_assets.partitions import range_partitions, register_ranges
 from crypto_assets.sources.evm import Evm
-from crypto_assets.warehouse import attach_raw_views
+from crypto_assets.warehouse import attach_raw_views, load_chains
 
 from .chain_world import BLOCKS, BROKEN, RANGES, commit, lake_of
 
@@ -219,30 +223,34 @@ def test_days_of_all_chains_are_checked_in_the_warehouse(
     tmp_path: Path, instance: dg.DagsterInstance
 ) -> None:
     days = dg.DailyPartitionsDefinition("2024-03-01", timezone="UTC")
-    path = tmp_path / "warehouse.duckdb"
+    path, lake = tmp_path / "warehouse.duckdb", Lake(tmp_path)
+    first = date(2024, 3, 1)
+    # From an hour before the first day to the middle of the third.
+    commit_days(lake, HOURLY, every(timedelta(hours=1), at(first) - timedelta(hours=1), range(60)))
     with duckdb.connect(path) as connection:
+        load_chains(connection, lake, [first + timedelta(days=step) for step in range(3)], [HOURLY])
         connection.execute("""
-            create schema raw;
             create schema network;
-            create table raw.chain_blocks as
-            select 'ethereum' as chain, n as number, date '2024-03-01' + to_hours(n) as timestamp
-            from range(80) as r(n);
-            create table raw.covered_days as
-            select 'ethereum' as chain, unnest([date '2024-03-01', date '2024-03-02']) as day;
             create table network.blocks_daily as
             select chain, timestamp::date as day, count(*) as block_count,
                 min(number) as first_block, max(number) as last_block,
             from raw.chain_blocks
+            where timestamp >= date '2024-03-01'
             group by all
         """)
 
     @dg.asset(key=["network", "blocks_daily"], partitions_def=days)
     def blocks_daily() -> None: ...
 
+    of_blocks = [
+        check
+        for check in build_network_checks(lake, [HOURLY], days)
+        if {key.name for key in check.check_keys} == {"days_are_covered"}
+    ]
     result = (
         dg.Definitions(
             assets=[blocks_daily],
-            asset_checks=build_network_checks(Lake(tmp_path), days),
+            asset_checks=of_blocks,
             resources={"warehouse": DuckDBResource(database=str(path))},
         )
         .resolve_implicit_global_asset_job_def()

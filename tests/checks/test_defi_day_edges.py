@@ -111,7 +111,7 @@ def test_no_pool_stops_a_day_unless_most_are_away(
         (dai_trades("11:20", usdc=99), "no_pool_price", True),
         (dai_trades("11:20", usdc=99), "pool_refused", True),
         # In a minute without an index price.
-        ("delete from markets.index_prices_1m where asset = 'USDC' and opened_at = timestamp "
+        ("delete from raw.published_index_prices_1m where asset = 'USDC' and opened_at = timestamp "
          f"'{BROKEN_DAY} 11:20'; " + dai_trades("11:20"), "no_pool_price", True),
         (f"update intermediate.int_dex_pools set hooks_address = '{WETH}' where pool = '{V3}'; "
          + dai_trades("11:20"), "no_pool_price", True),

@@ -213,7 +213,7 @@ BREAKS = [
     ("token_prices_are_known", PRICE.format("age_minutes = age_minutes + 1") + f"'{SCAM}'",
      "other tokens", {"prices_are_young"}),
     ("token_prices_are_known",
-     "delete from markets.index_prices_1m where asset = 'ETH' and "
+     "delete from raw.published_index_prices_1m where asset = 'ETH' and "
      f"opened_at::date = date '{BROKEN_DAY}'; update defi.token_prices_1m set price_usd = null, "
      f"source = null, unpriced_reason = 'no_index_price' where token_address = '{WETH}' and "
      f"opened_at::date = date '{BROKEN_DAY}' and hour(opened_at) + minute(opened_at) > 15",
@@ -240,6 +240,10 @@ RAW = """
         chain varchar, "range" varchar, block_number bigint, block_timestamp timestamp,
         log_index bigint, address blob, topic0 blob, topic1 blob, topic2 blob, topic3 blob,
         data blob
+    );
+    create table raw.published_index_prices_1m (
+        asset varchar, opened_at timestamp, price_usd decimal(28, 12), is_contested boolean,
+        venue_count bigint
     );
 """
 WARNINGS = {claim.name for suite in SUITES for claim in suite.claims if claim.severity == "WARN"}

@@ -80,6 +80,10 @@ create table raw.deployments (
 create table raw.trusted_tokens (
     chain varchar, address blob, symbol varchar, decimals integer, role varchar, asset varchar
 );
+create table raw.published_index_prices_1m (
+    asset varchar, opened_at timestamp, price_usd decimal(28,12), is_contested boolean,
+    venue_count bigint
+);
 create table raw.derived_pools (
     chain varchar, "range" varchar, address varchar, deployment varchar
 );

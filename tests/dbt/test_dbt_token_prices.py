@@ -346,7 +346,7 @@ def add_world(
         ),
     )
     tables.add_named(
-        "markets.index_prices_1m",
+        "raw.published_index_prices_1m",
         (
             {
                 "asset": row.asset,

@@ -22,7 +22,7 @@ trusted_tokens as (
 index_prices as (
 
     select asset, opened_at, price_usd, venue_count
-    from {{ ref('index_prices_1m') }}
+    from {{ source('raw', 'published_index_prices_1m') }}
     where {{ in_window('opened_at', days_before=1) }} and not is_contested and price_usd > 0
 
 ),
